@@ -1,0 +1,218 @@
+//! `sarai` command → supervisor: JSON lines on the control socket, one request a connection.
+//!
+//! The client writes one [`Request`] line and reads [`Reply`] lines until the connection closes (`logs` with
+//! `follow` sends many, everything else one). A line is at most [`MAX_LINE`] bytes. The socket's permissions
+//! (root and group `admin`) decide who may connect.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest line either side accepts, bytes.
+pub const MAX_LINE: usize = 1024 * 1024;
+/// File name of the control socket below the run folder.
+pub const SOCKET_NAME: &str = "control.sock";
+
+/// What an admin asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The whole state.
+    Status,
+    /// Make a client key called `name`; the answer holds the secret, which is shown this once.
+    KeysAdd {
+        /// 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+        name: String,
+    },
+    /// The names of the keys.
+    KeysList,
+    /// Remove a key; requests with it fail from now on.
+    KeysRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Log lines.
+    Logs {
+        /// Only this service's.
+        service: Option<String>,
+        /// How many of the newest (1 to 10 000).
+        lines: u32,
+        /// Go on with new ones until the client closes.
+        follow: bool,
+    },
+    /// Stop a service and start it again; also leaves the crash-loop state.
+    Restart {
+        /// Its name: `engine-primary`, `engine-fallback`, `gateway`, …
+        service: String,
+    },
+    /// Ordered shutdown, then power off (natively: the supervisor ends).
+    Poweroff,
+    /// Ordered shutdown, then reboot (natively: the supervisor ends).
+    Reboot,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, nothing to show.
+    Ok,
+    /// Could not be done.
+    Error {
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// Answer to [`Request::Status`].
+    Status(Box<Status>),
+    /// Answer to [`Request::KeysAdd`].
+    Key {
+        /// Its name.
+        name: String,
+        /// The bearer secret; never shown again.
+        secret: String,
+    },
+    /// Answer to [`Request::KeysList`].
+    Keys {
+        /// All keys.
+        keys: Vec<KeyInfo>,
+    },
+    /// One line of [`Request::Logs`].
+    Log(LogLine),
+}
+
+/// A client key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// Its name.
+    pub name: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
+/// One line of a service's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When it was read, RFC 3339.
+    pub time: String,
+    /// Who wrote it; `supervisor` for the supervisor's own.
+    pub service: String,
+    /// The text, without the newline; control characters replaced.
+    pub text: String,
+}
+
+/// The whole state of the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the appliance.
+    pub version: String,
+    /// `pid1` or `native`.
+    pub mode: String,
+    /// Profile of the manifest in use.
+    pub profile: String,
+    /// True once the gateway and at least one engine serve.
+    pub ready: bool,
+    /// Seconds since the supervisor started.
+    pub uptime_s: u64,
+    /// Host name.
+    pub hostname: String,
+    /// Addresses clients can use, `https://…`.
+    pub urls: Vec<String>,
+    /// SHA-256 fingerprint of the certificate authority, colon-separated upper-case hex.
+    pub ca_fingerprint: Option<String>,
+    /// Path of the certificate authority's certificate.
+    pub ca_path: Option<String>,
+    /// CPU level found: the instructions that count, and whether the floor (AVX2, FMA, F16C, BMI2) is met.
+    pub cpu: CpuStatus,
+    /// Memory of the machine and of the appliance.
+    pub memory: MemoryStatus,
+    /// Models and why any is refused.
+    pub models: Vec<ModelStatus>,
+    /// Services and their states.
+    pub services: Vec<ServiceStatus>,
+    /// What an admin should look at, in plain sentences; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// What the processor offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuStatus {
+    /// Logical CPUs online.
+    pub count: u32,
+    /// Of `avx2 fma f16c bmi2 avx_vnni avx512f avx512_vnni avx512_bf16 amx_int8`, those present.
+    pub features: Vec<String>,
+    /// Whether the engine can run at all.
+    pub floor_met: bool,
+}
+
+/// Memory figures in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Physical memory of the machine.
+    pub total: u64,
+    /// Available by the kernel's own estimate.
+    pub available: u64,
+    /// `memory.current` of the appliance's subtree, where there is one.
+    pub current: Option<u64>,
+}
+
+/// One model of the profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// `primary`, `fallback`, `projector`.
+    pub role: String,
+    /// File name in the model store.
+    pub file: String,
+    /// Model id, once attested.
+    pub model: Option<String>,
+    /// Version, once attested.
+    pub version: Option<String>,
+    /// SHA-256, once verified.
+    pub digest: Option<String>,
+    /// Fingerprint of the certificate that signed, once verified.
+    pub signer: Option<String>,
+    /// `fs-verity` (constant time) or `full-hash`, once verified.
+    pub verified_by: Option<String>,
+    /// Why it is not loaded: the error's name and text.
+    pub refused: Option<String>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is in its life.
+    pub state: ServiceState,
+    /// Process id, while there is one.
+    pub pid: Option<i32>,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// How it ended last: `exit 1`, `signal SIGKILL`, `no answer for 10 s`.
+    pub last_exit: Option<String>,
+    /// CPUs it may use.
+    pub cpus: Vec<u32>,
+    /// Resident memory, bytes.
+    pub rss: Option<u64>,
+    /// Milliseconds since it last answered a ping.
+    pub last_pong_ms: Option<u64>,
+    /// User it runs as.
+    pub user: String,
+}
+
+/// Where a service is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceState {
+    /// Waiting for what it needs (a verified model, an address).
+    Waiting,
+    /// Spawned, not ready yet.
+    Starting,
+    /// Serves.
+    Ready,
+    /// Was told to stop.
+    Stopping,
+    /// Ended; will be started again after the backoff.
+    Backoff,
+    /// Ended too often in too short a time; `sarai restart` tries again, and so does the supervisor each minute.
+    CrashLoop,
+    /// Not to run: its model is refused, or it was stopped for good.
+    Stopped,
+}

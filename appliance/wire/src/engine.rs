@@ -1,0 +1,199 @@
+//! Gateway → engine: one request at a time on a connection of the engine's Unix socket, events back.
+//!
+//! Frames are [`crate::frame`]s. The client sends a [`Request`]; the engine answers with [`Event`]s, the last
+//! of which is [`Event::Done`], [`Event::Error`] or [`Event::Info`]; then the next request may follow on the
+//! same connection. Closing the connection cancels the request that runs on it.
+
+use serde::{Deserialize, Serialize};
+
+/// What the gateway asks of an engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// Generate an answer.
+    Generate(Generate),
+    /// Which model is loaded and how it is configured; answered at once, even while the engine is busy.
+    Info,
+}
+
+/// One generation. Sampling fields are already validated by the gateway; the engine validates again and
+/// answers [`ErrorKind::Invalid`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Generate {
+    /// Request id, for logs.
+    pub id: String,
+    /// Whose request this is: the queue is fair between clients, first come first served within one.
+    pub client: String,
+    /// The conversation, oldest first, rendered with the model's own chat template.
+    pub messages: Vec<Message>,
+    /// At most this many new tokens; `None` means as many as the context still holds.
+    pub max_tokens: Option<u32>,
+    /// Sampling of the next token.
+    pub sampling: Sampling,
+    /// Texts that end the answer; they are not part of it.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// How many alternatives to report per token (0 to 20).
+    #[serde(default)]
+    pub top_logprobs: u8,
+}
+
+/// One turn of the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// Who speaks in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions above the conversation.
+    System,
+    /// The person or program that asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// How the next token is chosen: temperature, then nucleus (top-p), then a draw with the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 is greedy; at most 2.
+    pub temperature: f32,
+    /// Nucleus mass in (0, 1]; 1 keeps every token.
+    pub top_p: f32,
+    /// Seed of the draw; `None` draws one from the kernel.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, seed: None }
+    }
+}
+
+/// What an engine says while it works.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The request left the queue and its prompt is about to be evaluated.
+    Started {
+        /// Tokens of the rendered prompt.
+        prompt_tokens: u32,
+        /// How many of them were already in the KV cache.
+        cached_tokens: u32,
+    },
+    /// The next piece of the answer.
+    Token(Token),
+    /// The answer is complete.
+    Done(Done),
+    /// The request ended without a complete answer.
+    Error(Error),
+    /// Answer to [`Request::Info`].
+    Info(Info),
+}
+
+/// One sampled token. `text` may be empty while the bytes of a character are still incomplete, or while a
+/// possible stop text is held back; it then arrives with a later token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// Text to append to the answer.
+    pub text: String,
+    /// The token's own bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of the token's probability under the model's unmodified distribution
+    /// (temperature 1, no truncation).
+    pub logprob: f32,
+    /// The most likely alternatives, best first, as many as were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Alternative>,
+}
+
+/// A token that could have been chosen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The token's own bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its turn or a stop text was met.
+    Stop,
+    /// `max_tokens` or the context's end was reached.
+    Length,
+}
+
+/// Figures of a finished generation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Done {
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: u32,
+    /// How many of them came from the KV cache.
+    pub cached_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Milliseconds spent in the queue.
+    pub queue_ms: f64,
+    /// Milliseconds from leaving the queue to the first token.
+    pub prefill_ms: f64,
+    /// Milliseconds from the first token to the last.
+    pub decode_ms: f64,
+}
+
+/// A request the engine did not answer.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Which kind; decides the HTTP status.
+    pub kind: ErrorKind,
+    /// What is wrong and what to do, for the client.
+    pub message: String,
+}
+
+/// The kinds of [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The request itself is wrong: 400.
+    Invalid,
+    /// The prompt does not fit the context: 400, counts in the message.
+    ContextLength,
+    /// Too many requests wait: 503 with `Retry-After`.
+    Busy,
+    /// The engine failed: 500, or the fallback answers.
+    Failed,
+    /// The engine shuts down or reloads: 503, or the fallback answers.
+    Stopping,
+}
+
+/// What an engine runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// Model id of the attestation.
+    pub model: String,
+    /// SHA-256 of the model file, lower-case hex.
+    pub digest: String,
+    /// Adapter id, if one is applied.
+    pub adapter: Option<String>,
+    /// Context of one request, tokens.
+    pub context: u32,
+    /// Requests served at the same time.
+    pub slots: u32,
+    /// ggml CPU variant in use, for example `zen4`.
+    pub cpu_variant: String,
+    /// Requests waiting now.
+    pub queued: u32,
+    /// Requests running now.
+    pub running: u32,
+}

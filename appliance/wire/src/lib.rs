@@ -1,0 +1,15 @@
+//! Messages between the appliance's processes, one module a socket.
+//!
+//! | module | socket | who talks |
+//! | --- | --- | --- |
+//! | [`birth`] | `AF_UNIX` `SOCK_SEQPACKET` pair, descriptor 3 of each child | supervisor ↔ engine, gateway |
+//! | [`engine`] | `AF_UNIX` stream, listening socket inherited as descriptor 4 by the engine | gateway → engine |
+//! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
+//!
+//! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
+//! nothing of GGUF, HTTP or OpenPGP. Every reader states a bound and rejects what exceeds it.
+
+pub mod birth;
+pub mod control;
+pub mod engine;
+pub mod frame;

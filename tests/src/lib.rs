@@ -1,0 +1,1 @@
+//! Whole-appliance test support.
