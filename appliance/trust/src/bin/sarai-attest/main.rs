@@ -1,0 +1,2 @@
+//! `sarai-attest`: makes and verifies attestations; reads and pins the models manifest.
+fn main() {}
