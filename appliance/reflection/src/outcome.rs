@@ -1,0 +1,225 @@
+//! What a loop ends with, and the `omni_loop` object a client sees.
+
+use serde::Serialize;
+
+use crate::checkers::Finding;
+use crate::generate::{Answer, Phase, Work};
+
+/// Why no further reflection followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopped {
+    /// The last answer was clean and sure.
+    Confident,
+    /// The request allowed no more iterations.
+    Limit,
+    /// The last revision said the same as the answer before it.
+    Unchanged,
+    /// The last iteration took longer than an iteration may.
+    IterationTimeout,
+    /// The whole loop's time was used up.
+    Deadline,
+    /// The last revision failed; the best answer before it was returned.
+    Failed,
+}
+
+/// How one iteration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// With a whole answer.
+    Complete,
+    /// Its time ran out.
+    TimedOut,
+    /// It failed.
+    Failed,
+}
+
+/// One iteration of the loop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Draft or revision.
+    pub phase: Phase,
+    /// How it ended.
+    pub ended: Ended,
+    /// The critique it answers; `None` for the draft.
+    pub critique: Option<String>,
+    /// What was written, as far as it came.
+    pub text: String,
+    /// Who wrote it; `None` if it never began.
+    pub model: Option<String>,
+    /// Tokens written.
+    pub tokens: u32,
+    /// What it scored; `None` if it was not judged.
+    pub score: Option<f64>,
+    /// What was found in it.
+    pub findings: Vec<Finding>,
+    /// The engine's figures; zero where the iteration was cut.
+    pub work: Work,
+    /// Milliseconds from asking to its end.
+    pub total_ms: f64,
+}
+
+/// What a loop ends with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The best-scored answer.
+    pub answer: Answer,
+    /// Which iteration it came from: 1 is the draft.
+    pub chosen: u8,
+    /// Its score, in [0, 1].
+    pub confidence: f64,
+    /// What is still wrong with it.
+    pub remaining: Vec<Finding>,
+    /// Every iteration that began, in order: 1 to [`crate::ITERATION_LIMIT`].
+    pub steps: Vec<Step>,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// Whether the request allowed a reflection at all.
+    pub may_reflect: bool,
+    /// Why the fallback engine answered in any iteration; `None` if it did not.
+    pub fallback: Option<String>,
+    /// Milliseconds from the start of the loop to its end.
+    pub total_ms: f64,
+}
+
+impl Outcome {
+    /// How many iterations ran.
+    pub fn iterations(&self) -> u8 {
+        u8::try_from(self.steps.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Whether the returned answer is a revision, which then scored above the draft.
+    pub fn corrected(&self) -> bool {
+        self.chosen > 1
+    }
+
+    /// Whether an error was detected in the draft, and if so, whether the returned answer is free of every kind of
+    /// error that was detected in it.
+    pub fn draft_error_mended(&self) -> Option<bool> {
+        let draft = self.steps.first().filter(|step| !step.findings.is_empty())?;
+        let left = |found: &Finding| self.remaining.iter().any(|other| other.checker == found.checker);
+        Some(!draft.findings.iter().any(left))
+    }
+
+    /// Tokens generated in all iterations.
+    pub fn tokens(&self) -> u32 {
+        self.steps.iter().map(|step| step.tokens).sum()
+    }
+
+    /// Drafts, critiques and revisions that are not the returned answer, in order: what a client may show as
+    /// reasoning. `None` when the draft was returned and nothing else was written.
+    pub fn reasoning(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            parts.extend(step.critique.as_deref());
+            if index + 1 != usize::from(self.chosen) && !step.text.is_empty() {
+                parts.push(&step.text);
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join("\n\n"))
+    }
+
+    /// The `omni_loop` object of a response.
+    pub fn report(&self) -> Report<'_> {
+        Report {
+            iterations: self.iterations(),
+            corrected: self.corrected(),
+            confidence: rounded(self.confidence),
+            model: &self.answer.source.model,
+            adapter: self.answer.source.adapter.as_deref(),
+            fallback: self.fallback.is_some(),
+            fallback_reason: self.fallback.as_deref(),
+            stopped: self.stopped,
+            remaining: &self.remaining,
+            timings: Timings {
+                total_ms: rounded(self.total_ms),
+                iterations: self.steps.iter().map(StepTimings::of).collect(),
+            },
+        }
+    }
+}
+
+/// Three decimals are more than any of these figures means.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The `omni_loop` object of a response.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report<'a> {
+    /// How many iterations ran: 1 to [`crate::ITERATION_LIMIT`].
+    pub iterations: u8,
+    /// Whether the answer is a revision that scored above the draft.
+    pub corrected: bool,
+    /// The answer's score, in [0, 1].
+    pub confidence: f64,
+    /// The model that gave the answer.
+    pub model: &'a str,
+    /// The adapter applied to it.
+    pub adapter: Option<&'a str>,
+    /// Whether the fallback engine had to answer in any iteration.
+    pub fallback: bool,
+    /// Why it had to.
+    pub fallback_reason: Option<&'a str>,
+    /// Why the loop ended.
+    pub stopped: Stopped,
+    /// What is still wrong with the answer.
+    pub remaining: &'a [Finding],
+    /// Where the time went.
+    pub timings: Timings<'a>,
+}
+
+/// Where the time went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Timings<'a> {
+    /// Milliseconds from the start of the loop to its end.
+    pub total_ms: f64,
+    /// Each iteration, in order.
+    pub iterations: Vec<StepTimings<'a>>,
+}
+
+/// One iteration's figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepTimings<'a> {
+    /// Draft or revision.
+    pub phase: Phase,
+    /// How it ended.
+    pub ended: Ended,
+    /// Who wrote it.
+    pub model: Option<&'a str>,
+    /// What it scored, in [0, 1].
+    pub confidence: Option<f64>,
+    /// Tokens written.
+    pub tokens: u32,
+    /// Tokens of its prompt.
+    pub prompt_tokens: u32,
+    /// How many of those were already evaluated.
+    pub cached_tokens: u32,
+    /// Milliseconds in the engine's queue.
+    pub queue_ms: f64,
+    /// Milliseconds from leaving the queue to the first token.
+    pub prefill_ms: f64,
+    /// Milliseconds from the first token to the last.
+    pub decode_ms: f64,
+    /// Milliseconds from asking to its end.
+    pub total_ms: f64,
+}
+
+impl<'a> StepTimings<'a> {
+    fn of(step: &'a Step) -> Self {
+        Self {
+            phase: step.phase,
+            ended: step.ended,
+            model: step.model.as_deref(),
+            confidence: step.score.map(rounded),
+            tokens: step.tokens,
+            prompt_tokens: step.work.prompt_tokens,
+            cached_tokens: step.work.cached_tokens,
+            queue_ms: rounded(step.work.queue_ms),
+            prefill_ms: rounded(step.work.prefill_ms),
+            decode_ms: rounded(step.work.decode_ms),
+            total_ms: rounded(step.total_ms),
+        }
+    }
+}
