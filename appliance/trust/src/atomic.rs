@@ -14,14 +14,22 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TrustError> {
     let (folder, name) = match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) if folder.as_os_str().is_empty() => (Path::new("."), name),
         (Some(folder), Some(name)) => (folder, name),
-        _ => return Err(TrustError::InvalidName { name: path.display().to_string() }),
+        _ => {
+            return Err(TrustError::InvalidName {
+                name: path.display().to_string(),
+            });
+        }
     };
     // The number tells two writers of this process apart, the process id two processes. After a crash the same
     // names come again (PID 1 is always 1), so leftovers are overwritten and do not pile up.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut aside_name = std::ffi::OsString::from(".");
     aside_name.push(name);
-    aside_name.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    aside_name.push(format!(
+        ".{}-{}.new",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ));
     let aside = Aside(folder.join(aside_name));
 
     let mut file = OpenOptions::new()
@@ -33,7 +41,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TrustError> {
         .open(&aside.0)
         .map_err(TrustError::io("create", &aside.0))?;
     // The process's umask has no say in it.
-    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(TrustError::io("set the mode of", &aside.0))?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+        .map_err(TrustError::io("set the mode of", &aside.0))?;
     file.write_all(bytes).map_err(TrustError::io("write", &aside.0))?;
     file.sync_all().map_err(TrustError::io("flush", &aside.0))?;
     drop(file);
@@ -43,7 +52,9 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TrustError> {
 
 /// Makes the names in a folder durable.
 pub fn sync_folder(folder: &Path) -> Result<(), TrustError> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(TrustError::io("flush", folder))
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(TrustError::io("flush", folder))
 }
 
 /// The file aside, removed again if the write does not get to its end.
@@ -87,7 +98,10 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let error = write(Path::new("/nonexistent-folder/x"), b"", 0o600).unwrap_err();
         assert_eq!(error.name(), "missing-file");
-        assert_eq!(write(Path::new("/"), b"", 0o600).unwrap_err().name(), "invalid-file-name");
+        assert_eq!(
+            write(Path::new("/"), b"", 0o600).unwrap_err().name(),
+            "invalid-file-name"
+        );
     }
 
     #[test]

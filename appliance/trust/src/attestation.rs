@@ -37,7 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Model, Self::Projector, Self::Adapter, Self::Bundle, Self::Prompts];
+    pub const ALL: [Self; 5] = [
+        Self::Model,
+        Self::Projector,
+        Self::Adapter,
+        Self::Bundle,
+        Self::Prompts,
+    ];
 
     /// The name that documents use.
     #[must_use]
@@ -62,10 +68,13 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let known = Self::ALL.map(Self::as_str).join(", ");
-            format!("{text:?} is no kind; there are {known}")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let known = Self::ALL.map(Self::as_str).join(", ");
+                format!("{text:?} is no kind; there are {known}")
+            })
     }
 }
 
@@ -132,17 +141,23 @@ impl Attestation {
         }
         let not_toml = |reason: String| TrustError::NotToml { reason };
         let text = std::str::from_utf8(document).map_err(|e| not_toml(e.to_string()))?;
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_toml(e.message().into()))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| not_toml(e.message().into()))?;
         // The version comes first: fields of a format that is not known cannot be wrong.
         match table.get("format") {
             Some(toml::Value::Integer(n)) if *n == i64::from(FORMAT) => {}
             found => {
                 let found = found.map_or_else(|| "none".into(), |v| v.to_string());
-                return Err(TrustError::UnknownFormat { found: found.chars().take(40).collect() });
+                return Err(TrustError::UnknownFormat {
+                    found: found.chars().take(40).collect(),
+                });
             }
         }
-        let attestation: Self = toml::from_str(text)
-            .map_err(|e: toml::de::Error| TrustError::InvalidDocument { reason: e.message().into() })?;
+        let attestation: Self =
+            toml::from_str(text).map_err(|e: toml::de::Error| TrustError::InvalidDocument {
+                reason: e.message().into(),
+            })?;
         attestation.check()?;
         Ok(attestation)
     }
@@ -150,10 +165,13 @@ impl Attestation {
     /// The document, ready to be signed. Errors where [`Attestation::parse`] would refuse the result.
     pub fn render(&self) -> Result<String, TrustError> {
         self.check()?;
-        let text = toml::to_string(self)
-            .map_err(|e| TrustError::InvalidDocument { reason: e.to_string() })?;
+        let text = toml::to_string(self).map_err(|e| TrustError::InvalidDocument {
+            reason: e.to_string(),
+        })?;
         if text.len() as u64 > MAX_DOCUMENT {
-            return Err(TrustError::DocumentTooLarge { size: text.len() as u64 });
+            return Err(TrustError::DocumentTooLarge {
+                size: text.len() as u64,
+            });
         }
         Ok(text)
     }
@@ -161,10 +179,14 @@ impl Attestation {
     fn check(&self) -> Result<(), TrustError> {
         let wrong = |reason: String| Err(TrustError::InvalidDocument { reason });
         if self.format != FORMAT {
-            return Err(TrustError::UnknownFormat { found: self.format.to_string() });
+            return Err(TrustError::UnknownFormat {
+                found: self.format.to_string(),
+            });
         }
         if !is_id(&self.id) {
-            return wrong(format!("id: 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ + -, a letter or digit first"));
+            return wrong(format!(
+                "id: 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ + -, a letter or digit first"
+            ));
         }
         if self.version.is_empty()
             || self.version.len() > MAX_NAME
@@ -210,5 +232,7 @@ impl Attestation {
 pub fn is_id(text: &str) -> bool {
     text.len() <= MAX_NAME
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
 }

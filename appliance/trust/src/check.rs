@@ -46,7 +46,9 @@ pub fn check_document(
     if size > MAX_DOCUMENT {
         return Err(TrustError::DocumentTooLarge { size });
     }
-    let signature = signature.filter(|s| !s.is_empty()).ok_or(TrustError::NoSignature)?;
+    let signature = signature
+        .filter(|s| !s.is_empty())
+        .ok_or(TrustError::NoSignature)?;
     let size = signature.len() as u64;
     if size > MAX_SIGNATURE {
         return Err(TrustError::SignatureTooLarge { size });
@@ -56,20 +58,32 @@ pub fn check_document(
     let attestation = Attestation::parse(document)?;
     if good.role == Role::Device && attestation.kind != Kind::Adapter {
         let what = format!("the kind {}", attestation.kind);
-        return Err(TrustError::SignerNotAllowed { fingerprint: good.signer, what });
+        return Err(TrustError::SignerNotAllowed {
+            fingerprint: good.signer,
+            what,
+        });
     }
     judge(&attestation, expect, good.time)?;
-    Ok(Checked { attestation, signer: good.signer })
+    Ok(Checked {
+        attestation,
+        signer: good.signer,
+    })
 }
 
 fn judge(attestation: &Attestation, expect: &Expect<'_>, time: Timestamp) -> Result<(), TrustError> {
     if attestation.kind != expect.kind {
-        return Err(TrustError::WrongKind { expected: expect.kind, found: attestation.kind });
+        return Err(TrustError::WrongKind {
+            expected: expect.kind,
+            found: attestation.kind,
+        });
     }
     if let Some(id) = expect.id
         && attestation.id != id
     {
-        return Err(TrustError::WrongId { expected: id.into(), found: attestation.id.clone() });
+        return Err(TrustError::WrongId {
+            expected: id.into(),
+            found: attestation.id.clone(),
+        });
     }
     if let Some(at) = attestation.expires
         && at <= time
@@ -89,7 +103,11 @@ fn judge(attestation: &Attestation, expect: &Expect<'_>, time: Timestamp) -> Res
         && attestation.sha256 != expected
     {
         let found = attestation.sha256;
-        return Err(TrustError::WrongDigest { what: "attested sha256", expected, found });
+        return Err(TrustError::WrongDigest {
+            what: "attested sha256",
+            expected,
+            found,
+        });
     }
     Ok(())
 }

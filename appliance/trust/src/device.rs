@@ -32,8 +32,11 @@ impl std::fmt::Debug for DeviceKey {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
 fn failed(reason: impl ToString) -> TrustError {
-    TrustError::DeviceKey { reason: reason.to_string() }
+    TrustError::DeviceKey {
+        reason: reason.to_string(),
+    }
 }
 
 impl DeviceKey {
@@ -62,14 +65,21 @@ impl DeviceKey {
         if bytes.len() > MAX_KEY {
             return Err(failed(format!("{} bytes exceed {MAX_KEY}", bytes.len())));
         }
-        let key = Self { cert: Cert::from_bytes(bytes).map_err(|e| failed(e.root_cause()))? };
+        let key = Self {
+            cert: Cert::from_bytes(bytes).map_err(|e| failed(e.root_cause()))?,
+        };
         key.signer()?;
         Ok(key)
     }
 
     /// The public certificate, armored: what [`crate::Keyring::with_device`] takes.
     pub fn certificate_bytes(&self) -> Result<Vec<u8>, TrustError> {
-        self.cert.clone().strip_secret_key_material().armored().to_vec().map_err(failed)
+        self.cert
+            .clone()
+            .strip_secret_key_material()
+            .armored()
+            .to_vec()
+            .map_err(failed)
     }
 
     /// Fingerprint of the certificate, upper-case hex.
@@ -86,7 +96,11 @@ impl DeviceKey {
             .build()
             .map_err(failed)?;
         let mut message = Signer::new(message, self.signer()?)
-            .and_then(|s| s.detached().creation_time(SystemTime::now().max(UNIX_EPOCH + MADE)).build())
+            .and_then(|s| {
+                s.detached()
+                    .creation_time(SystemTime::now().max(UNIX_EPOCH + MADE))
+                    .build()
+            })
             .map_err(failed)?;
         message.write_all(bytes).map_err(failed)?;
         message.finalize().map_err(failed)?;
@@ -122,7 +136,12 @@ mod tests {
         let key = DeviceKey::generate().unwrap();
         let again = DeviceKey::from_bytes(&key.to_bytes().unwrap()).unwrap();
         assert_eq!(again.fingerprint(), key.fingerprint());
-        assert!(again.sign_detached(b"x").unwrap().starts_with(b"-----BEGIN PGP SIGNATURE-----"));
+        assert!(
+            again
+                .sign_detached(b"x")
+                .unwrap()
+                .starts_with(b"-----BEGIN PGP SIGNATURE-----")
+        );
     }
 
     #[test]

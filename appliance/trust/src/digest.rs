@@ -94,7 +94,12 @@ mod tests {
     #[test]
     fn only_one_spelling_is_a_digest() {
         let text = Digest::of(b"x").to_string();
-        for wrong in [text.to_uppercase(), text[1..].into(), format!("{text}0"), format!("{}g", &text[1..])] {
+        for wrong in [
+            text.to_uppercase(),
+            text[1..].into(),
+            format!("{text}0"),
+            format!("{}g", &text[1..]),
+        ] {
             assert_eq!(wrong.parse::<Digest>(), Err(ParseDigestError), "{wrong}");
         }
     }

@@ -144,7 +144,10 @@ pub enum TrustError {
         reason: String,
     },
     /// A format version that this program does not know.
-    #[error("read the attestation: format {found} is unknown, this program knows {}", crate::FORMAT)]
+    #[error(
+        "read the attestation: format {found} is unknown, this program knows {}",
+        crate::FORMAT
+    )]
     UnknownFormat {
         /// What the document says; `none` if it says nothing.
         found: String,
@@ -195,7 +198,9 @@ pub enum TrustError {
         known: String,
     },
     /// An entry of the manifest has no digest yet.
-    #[error("use {id:?} of profile {profile:?}: it has no digest yet; run scripts/pin-models {profile} on the publisher's machine")]
+    #[error(
+        "use {id:?} of profile {profile:?}: it has no digest yet; run scripts/pin-models {profile} on the publisher's machine"
+    )]
     NotPinned {
         /// Profile of the entry.
         profile: String,

@@ -30,7 +30,11 @@ pub fn hash_file(file: &File, progress: &mut dyn FnMut(u64, u64)) -> std::io::Re
         sha256.update(bytes);
         tree.update(bytes);
     })?;
-    Ok(Hashes { size, sha256: Digest::from_bytes(sha256.finalize().into()), verity: tree.finish() })
+    Ok(Hashes {
+        size,
+        sha256: Digest::from_bytes(sha256.finalize().into()),
+        verity: tree.finish(),
+    })
 }
 
 /// The same with SHA-256 alone: half the work.
@@ -78,7 +82,10 @@ mod tests {
         assert_eq!(hashes.sha256, Digest::of(&[7; CHUNK + 1]));
         assert_eq!(hashes.verity, tree.finish());
         assert_eq!(last, (hashes.size, hashes.size));
-        assert_eq!(sha256_file(&file, &mut |_, _| ()).unwrap(), (hashes.size, hashes.sha256));
+        assert_eq!(
+            sha256_file(&file, &mut |_, _| ()).unwrap(),
+            (hashes.size, hashes.sha256)
+        );
         assert_eq!(file.stream_position().unwrap(), offset);
     }
 }

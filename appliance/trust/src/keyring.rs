@@ -1,6 +1,6 @@
 //! Whom this machine believes: release certificates of the image, and its own device certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sequoia_openpgp as openpgp;
 
@@ -49,7 +49,10 @@ impl Keyring {
                 paths.push(path);
             }
             if paths.len() > MAX_FILES {
-                return Err(refused(release_dir, format!("it has more than {MAX_FILES} files")));
+                return Err(refused(
+                    release_dir,
+                    format!("it has more than {MAX_FILES} files"),
+                ));
             }
         }
         paths.sort();
@@ -60,25 +63,46 @@ impl Keyring {
         Ok(keyring)
     }
 
-    fn add_file(&mut self, path: &PathBuf) -> Result<(), TrustError> {
+    fn add_file(&mut self, path: &Path) -> Result<(), TrustError> {
         let bytes = store::read_bounded(path, MAX_FILE)?
             .ok_or_else(|| refused(path, format!("it exceeds {MAX_FILE} bytes")))?;
         let mut found = false;
         for cert in CertParser::from_bytes(&bytes).map_err(|e| refused(path, e))? {
-            let cert = cert.map_err(|e| refused(path, e.root_cause()))?.strip_secret_key_material();
+            let cert = cert
+                .map_err(|e| refused(path, e.root_cause()))?
+                .strip_secret_key_material();
             found = true;
             // A key and its revocation may come in two files: they are one certificate.
-            match self.members.iter_mut().find(|m| m.cert.fingerprint() == cert.fingerprint()) {
+            let full = self.members.len() == MAX_CERTS;
+            match self
+                .members
+                .iter_mut()
+                .find(|m| m.cert.fingerprint() == cert.fingerprint())
+            {
                 Some(known) => {
-                    known.cert = known.cert.clone().merge_public(cert).map_err(|e| refused(path, e))?;
+                    known.cert = known
+                        .cert
+                        .clone()
+                        .merge_public(cert)
+                        .map_err(|e| refused(path, e))?;
                 }
-                None if self.members.len() == MAX_CERTS => {
-                    return Err(refused(path, format!("there are more than {MAX_CERTS} certificates")));
+                None if full => {
+                    return Err(refused(
+                        path,
+                        format!("there are more than {MAX_CERTS} certificates"),
+                    ));
                 }
-                None => self.members.push(Member { cert, role: Role::Release }),
+                None => self.members.push(Member {
+                    cert,
+                    role: Role::Release,
+                }),
             }
         }
-        if found { Ok(()) } else { Err(refused(path, "it holds no certificate")) }
+        if found {
+            Ok(())
+        } else {
+            Err(refused(path, "it holds no certificate"))
+        }
     }
 
     /// Adds this machine's own certificate, which may vouch for adapters and audit records only.
@@ -94,17 +118,29 @@ impl Keyring {
             return Err(wrong("there is a device certificate already".into()));
         }
         // One key in two roles would give the device the power of a release key.
-        if self.members.iter().any(|m| m.cert.fingerprint() == cert.fingerprint()) {
-            return Err(wrong("the device certificate is also a release certificate".into()));
+        if self
+            .members
+            .iter()
+            .any(|m| m.cert.fingerprint() == cert.fingerprint())
+        {
+            return Err(wrong(
+                "the device certificate is also a release certificate".into(),
+            ));
         }
-        self.members.push(Member { cert, role: Role::Device });
+        self.members.push(Member {
+            cert,
+            role: Role::Device,
+        });
         Ok(self)
     }
 
     /// Fingerprints of all certificates, upper-case hex, release certificates first.
     #[must_use]
     pub fn signers(&self) -> Vec<String> {
-        self.members.iter().map(|m| m.cert.fingerprint().to_hex()).collect()
+        self.members
+            .iter()
+            .map(|m| m.cert.fingerprint().to_hex())
+            .collect()
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -112,8 +148,12 @@ impl Keyring {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
 fn refused(path: &Path, reason: impl ToString) -> TrustError {
-    TrustError::Keyring { path: path.to_owned(), reason: reason.to_string() }
+    TrustError::Keyring {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -156,23 +196,44 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_an_error_that_names_the_file() {
-        for bytes in [&b""[..], b"x", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n", &[0x99; 4096]] {
+        for bytes in [
+            &b""[..],
+            b"x",
+            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n",
+            &[0x99; 4096],
+        ] {
             let dir = folder(&[("broken.asc", bytes)]);
             let error = Keyring::load_dir(dir.path()).unwrap_err();
-            assert!(error.name() == "keyring" && error.to_string().contains("broken.asc"), "{error}");
+            assert!(
+                error.name() == "keyring" && error.to_string().contains("broken.asc"),
+                "{error}"
+            );
         }
-        assert_eq!(Keyring::load_dir(Path::new("/nonexistent-folder")).unwrap_err().name(), "missing-file");
+        assert_eq!(
+            Keyring::load_dir(Path::new("/nonexistent-folder"))
+                .unwrap_err()
+                .name(),
+            "missing-file"
+        );
     }
 
     #[test]
     fn too_much_is_refused() {
         let large = vec![0; 1024 * 1024 + 1];
-        assert_eq!(Keyring::load_dir(folder(&[("a.asc", &large)]).path()).unwrap_err().name(), "keyring");
+        assert_eq!(
+            Keyring::load_dir(folder(&[("a.asc", &large)]).path())
+                .unwrap_err()
+                .name(),
+            "keyring"
+        );
         let many: Vec<String> = (0..65).map(|n| format!("{n}.asc")).collect();
         let files: Vec<(&str, &[u8])> = many.iter().map(|n| (n.as_str(), &b"x"[..])).collect();
         let error = Keyring::load_dir(folder(&files).path()).unwrap_err();
         assert!(error.to_string().contains("more than 64"), "{error}");
-        assert_eq!(Keyring::default().with_device(&large).unwrap_err().name(), "device-key");
+        assert_eq!(
+            Keyring::default().with_device(&large).unwrap_err().name(),
+            "device-key"
+        );
     }
 
     #[test]
@@ -181,7 +242,10 @@ mod tests {
         let other = DeviceKey::generate().unwrap().certificate_bytes().unwrap();
         let dir = folder(&[("a.asc", &key)]);
         let keyring = Keyring::load_dir(dir.path()).unwrap();
-        assert_eq!(keyring.clone().with_device(&key).unwrap_err().name(), "device-key");
+        assert_eq!(
+            keyring.clone().with_device(&key).unwrap_err().name(),
+            "device-key"
+        );
         let keyring = keyring.with_device(&other).unwrap();
         assert_eq!(keyring.signers().len(), 2);
         let third = DeviceKey::generate().unwrap().certificate_bytes().unwrap();

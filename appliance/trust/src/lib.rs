@@ -13,8 +13,8 @@
 //! write the model store could still change the file afterwards, even while it is mapped. Only root may write
 //! the store in the image; natively it is the user who runs the appliance.
 
-mod attestation;
 pub mod atomic;
+mod attestation;
 mod check;
 mod device;
 mod digest;

@@ -143,11 +143,16 @@ impl Manifest {
         }
         let mut manifest: Self = toml::from_str(text).map_err(|e| invalid(e.to_string().trim_end()))?;
         if manifest.version != 1 {
-            return Err(invalid(format!("version {} is unknown, this program knows 1", manifest.version)));
+            return Err(invalid(format!(
+                "version {} is unknown, this program knows 1",
+                manifest.version
+            )));
         }
         for (name, profile) in &mut manifest.profiles {
             profile.name.clone_from(name);
-            profile.check().map_err(|reason| invalid(format!("profile {name:?}: {reason}")))?;
+            profile
+                .check()
+                .map_err(|reason| invalid(format!("profile {name:?}: {reason}")))?;
         }
         Ok(manifest)
     }
@@ -182,7 +187,10 @@ impl Profile {
 
     /// The digest that pins an entry, or `not-pinned` with what to do about it.
     pub fn pinned(&self, entry: &Entry) -> Result<Digest, TrustError> {
-        entry.sha256.ok_or_else(|| TrustError::NotPinned { profile: self.name.clone(), id: entry.id.clone() })
+        entry.sha256.ok_or_else(|| TrustError::NotPinned {
+            profile: self.name.clone(),
+            id: entry.id.clone(),
+        })
     }
 
     /// What the attestation of an entry must say; `not-pinned` if it has no digest.
@@ -193,7 +201,14 @@ impl Profile {
         highest_seen: u64,
     ) -> Result<Expect<'a>, TrustError> {
         let sha256 = Some(self.pinned(entry)?);
-        Ok(Expect { kind: entry.role.kind(), id: Some(&entry.id), sha256, base: None, now, highest_seen })
+        Ok(Expect {
+            kind: entry.role.kind(),
+            id: Some(&entry.id),
+            sha256,
+            base: None,
+            now,
+            highest_seen,
+        })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -213,7 +228,10 @@ impl Profile {
                 return Err(about("its role is taken"));
             }
             let document = document_name(&entry.file).ok_or_else(|| about("file must be one plain name"))?;
-            if earlier.iter().any(|e| document_name(&e.file).as_ref() == Some(&document)) {
+            if earlier
+                .iter()
+                .any(|e| document_name(&e.file).as_ref() == Some(&document))
+            {
                 return Err(about("its file or document is another entry's"));
             }
             if entry.size == Some(0) || (entry.sha256.is_some() && entry.size.is_none()) {
@@ -233,7 +251,13 @@ impl Profile {
     /// Sources become arguments of programs and members of URLs: plain words only.
     fn check_source(&self, entry: &Entry) -> Result<(), String> {
         match &entry.source {
-            Source::Pypi { package, version, wheel, member, .. } => {
+            Source::Pypi {
+                package,
+                version,
+                wheel,
+                member,
+                ..
+            } => {
                 if ![package, version, wheel].into_iter().all(|text| is_id(text)) {
                     return Err("source: package, version and wheel must be plain words".into());
                 }
@@ -260,6 +284,9 @@ impl Profile {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
 fn invalid(reason: impl ToString) -> TrustError {
-    TrustError::InvalidManifest { reason: reason.to_string() }
+    TrustError::InvalidManifest {
+        reason: reason.to_string(),
+    }
 }

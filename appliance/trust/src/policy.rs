@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use sequoia_openpgp as openpgp;
 
 use openpgp::cert::Cert;
-use openpgp::cert::amalgamation::ValidAmalgamation as _;
+use openpgp::cert::amalgamation::{ValidAmalgamation as _, ValidateAmalgamation as _};
 use openpgp::cert::prelude::ErasedKeyAmalgamation;
 use openpgp::packet::key::PublicParts;
 use openpgp::packet::{Packet, Signature};
@@ -66,8 +66,11 @@ fn rank(error: &TrustError) -> u8 {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
 fn bad(reason: impl ToString) -> TrustError {
-    TrustError::BadSignature { reason: reason.to_string() }
+    TrustError::BadSignature {
+        reason: reason.to_string(),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Signature>, TrustError> {
@@ -101,7 +104,12 @@ fn verify_one(
     let mut worst = None;
     for member in keyring.members() {
         // Without an issuer, `key_handles` would match every key.
-        for key in member.cert.keys().key_handles(issuers.iter()).filter(|_| !issuers.is_empty()) {
+        for key in member
+            .cert
+            .keys()
+            .key_handles(issuers.iter())
+            .filter(|_| !issuers.is_empty())
+        {
             match verify_by(bytes, signature, member, &key, now) {
                 Ok(good) => return Ok(good),
                 Err(e) => worst = Some(e),
@@ -109,7 +117,9 @@ fn verify_one(
         }
     }
     Err(worst.unwrap_or_else(|| TrustError::UnknownSigner {
-        issuer: issuers.last().map_or_else(|| "unnamed".into(), |issuer| format!("{issuer:X}")),
+        issuer: issuers
+            .last()
+            .map_or_else(|| "unnamed".into(), |issuer| format!("{issuer:X}")),
     }))
 }
 
@@ -120,7 +130,9 @@ fn verify_by(
     key: &ErasedKeyAmalgamation<'_, PublicParts>,
     now: Timestamp,
 ) -> Result<Good, TrustError> {
-    let made = signature.signature_creation_time().ok_or_else(|| bad("it does not say when it was made"))?;
+    let made = signature
+        .signature_creation_time()
+        .ok_or_else(|| bad("it does not say when it was made"))?;
     let time = judgement_time(&member.cert, key, made, now);
     let policy = policy(time);
     judge_key(&policy, &member.cert, key, time)?;
@@ -131,20 +143,34 @@ fn verify_by(
     if made < key.key().creation_time() {
         return Err(bad("it claims to be older than its key"));
     }
-    policy.signature(signature, HashAlgoSecurity::CollisionResistance).map_err(|e| bad(e.root_cause()))?;
-    let mut hash = signature.hash_algo().context().map_err(bad)?.for_signature(signature.version());
-    if let Some(salt) = signature.prefix_salt() {
-        hash.update(salt);
+    policy
+        .signature(signature, HashAlgoSecurity::CollisionResistance)
+        .map_err(|e| bad(e.root_cause()))?;
+    let mut hash = signature
+        .hash_algo()
+        .context()
+        .map_err(bad)?
+        .for_signature(signature.version());
+    match signature {
+        Signature::V4(_) => {}
+        Signature::V6(signature) => hash.update(signature.salt()),
+        _ => return Err(bad(format!("version {} is not accepted", signature.version()))),
     }
     hash.update(bytes);
-    signature.verify_hash(key.key(), hash).map_err(|_| bad("the document is not what was signed"))?;
+    signature
+        .verify_hash(key.key(), hash)
+        .map_err(|_| bad("the document is not what was signed"))?;
     // Only now is what the signature says about itself worth anything.
     if let Some(end) = signature.signature_expiration_time()
         && end <= time
     {
         return Err(TrustError::ExpiredAttestation { at: timestamp(end) });
     }
-    Ok(Good { signer: member.cert.fingerprint().to_hex(), role: member.role, time: timestamp(time) })
+    Ok(Good {
+        signer: member.cert.fingerprint().to_hex(),
+        role: member.role,
+        time: timestamp(time),
+    })
 }
 
 /// The latest moment that is known to have come.
@@ -157,7 +183,7 @@ fn judgement_time(
     cert.primary_key()
         .self_revocations()
         .chain(key.self_revocations())
-        .filter_map(Signature::signature_creation_time)
+        .filter_map(|revocation| revocation.signature_creation_time())
         .chain([made, system_time(now)])
         .max()
         .unwrap_or(made)
@@ -172,29 +198,39 @@ fn judge_key(
 ) -> Result<(), TrustError> {
     let unusable = |e: openpgp::anyhow::Error| bad(format!("its key cannot be used: {}", e.root_cause()));
     let fingerprint = cert.fingerprint().to_hex();
-    for status in [cert.revocation_status(policy, time), key.revocation_status(policy, time)] {
+    let valid_cert = cert.with_policy(policy, time).map_err(unusable)?;
+    let valid_key = key.clone().with_policy(policy, time).map_err(unusable)?;
+    for status in [valid_cert.revocation_status(), valid_key.revocation_status()] {
         if let RevocationStatus::Revoked(signatures) = status {
-            let reason = signatures.iter().find_map(|s| s.reason_for_revocation()).map_or_else(
-                || "no reason given".into(),
-                |(code, text)| {
-                    let text: String =
-                        String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(100).collect();
-                    if text.is_empty() { code.to_string() } else { format!("{code}: {text}") }
-                },
-            );
+            let reason = signatures
+                .iter()
+                .find_map(|s| s.reason_for_revocation())
+                .map_or_else(
+                    || "no reason given".into(),
+                    |(code, text)| {
+                        let text: String = String::from_utf8_lossy(text)
+                            .chars()
+                            .filter(|c| !c.is_control())
+                            .take(100)
+                            .collect();
+                        if text.is_empty() {
+                            code.to_string()
+                        } else {
+                            format!("{code}: {text}")
+                        }
+                    },
+                );
             return Err(TrustError::RevokedKey { fingerprint, reason });
         }
     }
-    let valid_cert = cert.with_policy(policy, time).map_err(unusable)?;
-    let valid_key = key.clone().with_policy(policy, time).map_err(unusable)?;
     for alive in [valid_cert.alive(), valid_key.alive()] {
-        match alive.as_ref().map_err(|e| e.downcast_ref::<openpgp::Error>()) {
-            Ok(()) => {}
-            Err(Some(openpgp::Error::Expired(at))) => {
-                return Err(TrustError::ExpiredKey { fingerprint, at: timestamp(*at) });
-            }
-            Err(_) => alive.map_err(unusable)?,
-        }
+        alive.map_err(|e| match e.downcast_ref::<openpgp::Error>() {
+            Some(openpgp::Error::Expired(at)) => TrustError::ExpiredKey {
+                fingerprint: fingerprint.clone(),
+                at: timestamp(*at),
+            },
+            _ => unusable(e),
+        })?;
     }
     if !valid_key.for_signing() {
         return Err(bad("its key is not meant for signing"));

@@ -31,12 +31,18 @@ impl Sequences {
     ///
     /// A damaged file is an error (`damaged-sequences`): treating it as empty would allow every rollback.
     pub fn load(path: &Path) -> Result<Self, TrustError> {
-        let damaged = |reason: String| TrustError::DamagedSequences { path: path.to_owned(), reason };
+        let damaged = |reason: String| TrustError::DamagedSequences {
+            path: path.to_owned(),
+            reason,
+        };
         let bytes = match store::read_bounded(path, MAX_FILE) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(damaged(format!("it exceeds {MAX_FILE} bytes"))),
             Err(TrustError::MissingFile { .. }) => {
-                return Ok(Self { path: path.to_owned(), seen: BTreeMap::new() });
+                return Ok(Self {
+                    path: path.to_owned(),
+                    seen: BTreeMap::new(),
+                });
             }
             Err(e) => return Err(e),
         };
@@ -48,7 +54,10 @@ impl Sequences {
         if saved.highest.len() > MAX_IDS || !saved.highest.keys().all(|id| is_id(id)) {
             return Err(damaged(format!("more than {MAX_IDS} ids, or one that is no id")));
         }
-        Ok(Self { path: path.to_owned(), seen: saved.highest })
+        Ok(Self {
+            path: path.to_owned(),
+            seen: saved.highest,
+        })
     }
 
     /// The highest sequence seen of `id`; 0 if none.
@@ -63,14 +72,20 @@ impl Sequences {
         if sequence <= self.get(id) {
             return Ok(());
         }
-        let wrong = |reason: String| TrustError::DamagedSequences { path: self.path.clone(), reason };
+        let wrong = |reason: String| TrustError::DamagedSequences {
+            path: self.path.clone(),
+            reason,
+        };
         let mut highest = self.seen.clone();
         highest.insert(id.to_owned(), sequence);
         if !is_id(id) || highest.len() > MAX_IDS {
             return Err(wrong(format!("{id:?} is no id, or {MAX_IDS} are there already")));
         }
-        let text = toml::to_string(&Saved { format: 1, highest: highest.clone() })
-            .map_err(|e| wrong(e.to_string()))?;
+        let text = toml::to_string(&Saved {
+            format: 1,
+            highest: highest.clone(),
+        })
+        .map_err(|e| wrong(e.to_string()))?;
         atomic::write(&self.path, text.as_bytes(), 0o600)?;
         self.seen = highest;
         Ok(())
@@ -91,7 +106,10 @@ mod tests {
         sequences.record("other", 1).unwrap();
         sequences.record("a.b-c", 3).unwrap();
         let again = Sequences::load(&path).unwrap();
-        assert_eq!((again.get("a.b-c"), again.get("other"), again.get("none")), (7, 1, 0));
+        assert_eq!(
+            (again.get("a.b-c"), again.get("other"), again.get("none")),
+            (7, 1, 0)
+        );
     }
 
     #[test]
@@ -99,9 +117,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sequences.toml");
         let large = "#".repeat(2 * 1024 * 1024);
-        for text in ["", "format = 2\n[highest]\n", "format = 1\n[highest]\na = -1\n", "\0", &large] {
+        for text in [
+            "",
+            "format = 2\n[highest]\n",
+            "format = 1\n[highest]\na = -1\n",
+            "\0",
+            &large,
+        ] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(Sequences::load(&path).unwrap_err().name(), "damaged-sequences", "{:.20}", text);
+            assert_eq!(
+                Sequences::load(&path).unwrap_err().name(),
+                "damaged-sequences",
+                "{:.20}",
+                text
+            );
         }
     }
 

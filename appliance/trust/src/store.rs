@@ -52,7 +52,8 @@ pub struct Verified {
 #[must_use]
 pub fn document_name(file_name: &str) -> Option<String> {
     let mut parts = Path::new(file_name).components();
-    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file_name);
+    let plain =
+        matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file_name);
     if !plain || file_name.starts_with('.') || file_name.len() > 200 {
         return None;
     }
@@ -73,8 +74,9 @@ pub fn open_verified(
     expect: &Expect<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, TrustError> {
-    let document_name =
-        document_name(file_name).ok_or_else(|| TrustError::InvalidName { name: file_name.to_owned() })?;
+    let document_name = document_name(file_name).ok_or_else(|| TrustError::InvalidName {
+        name: file_name.to_owned(),
+    })?;
     let path = store.join(file_name);
     let folder = File::options()
         .read(true)
@@ -91,7 +93,12 @@ pub fn open_verified(
     };
     let checked = check_document(&document, signature.as_deref(), keyring, expect)?;
     let method = verify_content(&file, &path, &checked.attestation, progress)?;
-    Ok(Verified { file, attestation: checked.attestation, signer: checked.signer, method })
+    Ok(Verified {
+        file,
+        attestation: checked.attestation,
+        signer: checked.signer,
+        method,
+    })
 }
 
 /// Judges the content of an open file. The offset is not moved.
@@ -103,7 +110,11 @@ fn verify_content(
 ) -> Result<Method, TrustError> {
     let right_size = |found: u64| {
         let expected = attestation.size;
-        if found == expected { Ok(()) } else { Err(TrustError::WrongSize { expected, found }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(TrustError::WrongSize { expected, found })
+        }
     };
     right_size(file.metadata().map_err(TrustError::io("stat", path))?.len())?;
     match verity::measure(file).map_err(TrustError::io("measure", path))? {
@@ -132,8 +143,16 @@ fn compare(measured: Measured, attestation: &Attestation) -> Result<(), TrustErr
     match measured {
         Measured::Digest(found) if found == attestation.verity => Ok(()),
         measured => {
-            let found = if let Measured::Digest(d) = measured { d } else { crate::Digest::from_bytes([0; 32]) };
-            Err(TrustError::WrongDigest { what: "fs-verity", expected: attestation.verity, found })
+            let found = if let Measured::Digest(d) = measured {
+                d
+            } else {
+                crate::Digest::from_bytes([0; 32])
+            };
+            Err(TrustError::WrongDigest {
+                what: "fs-verity",
+                expected: attestation.verity,
+                found,
+            })
         }
     }
 }
@@ -146,10 +165,17 @@ fn full_hash(
 ) -> Result<(), TrustError> {
     let (size, found) = sha256_file(file, progress).map_err(TrustError::io("read", path))?;
     if size != attestation.size {
-        return Err(TrustError::WrongSize { expected: attestation.size, found: size });
+        return Err(TrustError::WrongSize {
+            expected: attestation.size,
+            found: size,
+        });
     }
     if found != attestation.sha256 {
-        return Err(TrustError::WrongDigest { what: "sha256", expected: attestation.sha256, found });
+        return Err(TrustError::WrongDigest {
+            what: "sha256",
+            expected: attestation.sha256,
+            found,
+        });
     }
     Ok(())
 }
@@ -177,13 +203,18 @@ fn read_beside(
     bound: u64,
 ) -> Result<Result<Vec<u8>, u64>, TrustError> {
     let file = open_regular(folder, store, name)?;
-    let size = file.metadata().map_err(TrustError::io("stat", store.join(name)))?.len();
+    let size = file
+        .metadata()
+        .map_err(TrustError::io("stat", store.join(name)))?
+        .len();
     if size > bound {
         return Ok(Err(size));
     }
     let mut bytes = Vec::new();
     // It may grow while it is read.
-    file.take(bound + 1).read_to_end(&mut bytes).map_err(TrustError::io("read", store.join(name)))?;
+    file.take(bound + 1)
+        .read_to_end(&mut bytes)
+        .map_err(TrustError::io("read", store.join(name)))?;
     let read = bytes.len() as u64;
     Ok(if read > bound { Err(read) } else { Ok(bytes) })
 }
@@ -196,10 +227,14 @@ pub(crate) fn read_bounded(path: &Path, bound: u64) -> Result<Option<Vec<u8>>, T
         .open(path)
         .map_err(TrustError::io("open", path))?;
     if !file.metadata().map_err(TrustError::io("stat", path))?.is_file() {
-        return Err(TrustError::NotAFile { path: path.to_owned() });
+        return Err(TrustError::NotAFile {
+            path: path.to_owned(),
+        });
     }
     let mut bytes = Vec::new();
-    file.take(bound + 1).read_to_end(&mut bytes).map_err(TrustError::io("read", path))?;
+    file.take(bound + 1)
+        .read_to_end(&mut bytes)
+        .map_err(TrustError::io("read", path))?;
     Ok((bytes.len() as u64 <= bound).then_some(bytes))
 }
 
@@ -211,8 +246,23 @@ mod tests {
     #[test]
     fn a_document_stands_beside_its_file() {
         assert_eq!(document_name("a.gguf").as_deref(), Some("a.toml"));
-        assert_eq!(document_name("SmolLM2.Q4_1.gguf").as_deref(), Some("SmolLM2.Q4_1.toml"));
-        for wrong in ["", ".", "..", "a", "a.", ".gguf", "a/b.gguf", "../b.gguf", "/b.gguf", "a.gguf/", "a.toml"] {
+        assert_eq!(
+            document_name("SmolLM2.Q4_1.gguf").as_deref(),
+            Some("SmolLM2.Q4_1.toml")
+        );
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "a",
+            "a.",
+            ".gguf",
+            "a/b.gguf",
+            "../b.gguf",
+            "/b.gguf",
+            "a.gguf/",
+            "a.toml",
+        ] {
             assert_eq!(document_name(wrong), None, "{wrong:?}");
         }
     }
@@ -235,10 +285,19 @@ mod tests {
         std::fs::create_dir(store.path().join("folder.gguf")).unwrap();
         nix::unistd::mkfifo(&store.path().join("pipe.gguf"), Mode::S_IRWXU).unwrap();
         for name in ["link.gguf", "folder.gguf", "pipe.gguf"] {
-            assert_eq!(open_regular(&folder, store.path(), name).unwrap_err().name(), "not-a-file", "{name}");
+            assert_eq!(
+                open_regular(&folder, store.path(), name).unwrap_err().name(),
+                "not-a-file",
+                "{name}"
+            );
         }
         assert!(open_regular(&folder, store.path(), "real.gguf").is_ok());
-        assert_eq!(open_regular(&folder, store.path(), "none.gguf").unwrap_err().name(), "missing-file");
+        assert_eq!(
+            open_regular(&folder, store.path(), "none.gguf")
+                .unwrap_err()
+                .name(),
+            "missing-file"
+        );
     }
 
     #[test]
@@ -248,6 +307,9 @@ mod tests {
         std::fs::write(&path, [0; 11]).unwrap();
         assert_eq!(read_bounded(&path, 10).unwrap(), None);
         assert_eq!(read_bounded(&path, 11).unwrap().unwrap().len(), 11);
-        assert_eq!(read_bounded(Path::new("/dev/zero"), 10).unwrap_err().name(), "not-a-file");
+        assert_eq!(
+            read_bounded(Path::new("/dev/zero"), 10).unwrap_err().name(),
+            "not-a-file"
+        );
     }
 }

@@ -45,7 +45,12 @@ impl Tree {
     /// The tree of no bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self { data: Sha256::new(), filled: 0, size: 0, levels: Vec::new() }
+        Self {
+            data: Sha256::new(),
+            filled: 0,
+            size: 0,
+            levels: Vec::new(),
+        }
     }
 
     /// Adds bytes.
@@ -167,7 +172,11 @@ pub enum Measured {
 
 /// Asks the kernel for a file's fs-verity digest: constant time.
 pub fn measure(file: &File) -> std::io::Result<Measured> {
-    let mut arg = MeasureArg { algorithm: 0, size: 64, digest: [0; 64] };
+    let mut arg = MeasureArg {
+        algorithm: 0,
+        size: 64,
+        digest: [0; 64],
+    };
     // SAFETY: the kernel reads and writes `struct fsverity_digest` at this address: the head, then at most
     // `size` bytes of digest. `arg` is that struct with room for 64 bytes, as `size` says, and lives through the
     // call; the descriptor is open for as long as `file` is borrowed.
