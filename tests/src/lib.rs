@@ -1,1 +1,23 @@
-//! Whole-appliance test support.
+//! Support for the whole-appliance tests: what a test needs to have a real appliance under its hands.
+//!
+//! | module | gives |
+//! | --- | --- |
+//! | [`appliance`] | a folder with signed models, the supervisor started on it, everything ended on drop |
+//! | [`publisher`] | a release key in a GnuPG home of its own, signatures by the real `gpg` |
+//! | [`client`] | a small HTTPS client that trusts one certificate authority and reads event streams |
+//! | [`raw`] | TLS and TCP connections a byte at a time, for clients that misbehave |
+//! | [`process`] | what the kernel says about processes |
+//! | [`model`] | tiny made-up models |
+//! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
+//!
+//! The tests run the binaries of `target/release`; nothing here stands in for a piece of the appliance. What
+//! is missing fails a test with the command that makes it: a test that skips itself proves nothing.
+
+#![allow(clippy::missing_panics_doc)]
+
+pub mod client;
+pub mod process;
+pub mod publisher;
+pub mod raw;
+pub mod tree;
+pub mod vm;

@@ -1,0 +1,242 @@
+//! The image in QEMU: serial console, QMP, a forwarded port.
+//!
+//! Always emulated (TCG): that a `/dev/kvm` node exists does not mean that KVM works, and a test must mean the
+//! same everywhere. An emulated machine is some thirty times slower than the real one; deadlines say so.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+/// What to boot.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Kernel image.
+    pub kernel: PathBuf,
+    /// Initial RAM file system: the appliance's root.
+    pub initramfs: PathBuf,
+    /// Data disk, raw; `None` boots without one.
+    pub disk: Option<PathBuf>,
+    /// Kernel command line after the console's settings.
+    pub append: String,
+    /// Memory, MiB.
+    pub memory: u32,
+    /// CPUs.
+    pub cpus: u32,
+}
+
+/// A machine that runs. It is killed on drop, as by a power cut.
+#[derive(Debug)]
+pub struct Vm {
+    qemu: Child,
+    keyboard: ChildStdin,
+    console: Arc<Console>,
+    qmp: PathBuf,
+    /// Port of this host that leads to the guest's 443.
+    pub port: u16,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Console {
+    state: Mutex<(Vec<u8>, bool)>,
+    changed: Condvar,
+}
+
+impl Vm {
+    /// Powers the machine on.
+    pub fn boot(machine: &Machine) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("sarai-vm-").tempdir()?;
+        let qmp = folder.path().join("qmp");
+        let port = free_port()?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args(["-machine", "q35,accel=tcg,thread=multi", "-cpu", "max"])
+            .args(["-smp", &machine.cpus.to_string(), "-m", &format!("{}M", machine.memory)])
+            .args(["-serial", "stdio"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", qmp.display())])
+            .args(["-device", "virtio-rng-pci"])
+            .args(["-device", "i6300esb", "-action", "watchdog=reset"])
+            .args(["-netdev", &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443")])
+            .args(["-device", "virtio-net-pci,netdev=lan"])
+            .arg("-kernel")
+            .arg(&machine.kernel)
+            .arg("-initrd")
+            .arg(&machine.initramfs)
+            .args(["-append", &format!("console=ttyS0,115200 {}", machine.append)]);
+        if let Some(disk) = &machine.disk {
+            // `directsync`: what the guest flushed is on the file, what it did not is what a power cut loses.
+            command
+                .args(["-drive", &format!("file={},format=raw,if=none,id=data,cache=directsync", disk.display())])
+                .args(["-device", "virtio-blk-pci,drive=data"]);
+        }
+        let mut qemu = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("start qemu-system-x86_64 (package qemu-system-x86)")?;
+        let keyboard = qemu.stdin.take().context("QEMU's standard input")?;
+        let mut output = qemu.stdout.take().context("QEMU's standard output")?;
+        let console = Arc::new(Console::default());
+        let writer = console.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let got = output.read(&mut buffer).unwrap_or(0);
+                let mut state = writer.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.0.extend_from_slice(&buffer[..got]);
+                state.1 = got == 0;
+                writer.changed.notify_all();
+                if got == 0 {
+                    return;
+                }
+            }
+        });
+        Ok(Self { qemu, keyboard, console, qmp, port, _folder: folder })
+    }
+
+    /// Everything the serial console showed so far.
+    #[must_use]
+    pub fn screen(&self) -> String {
+        let state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&state.0).into_owned()
+    }
+
+    /// Waits until the console shows `text` after the position `from` (bytes of [`Vm::screen`]); gives the
+    /// position behind it. The error shows the end of the console.
+    pub fn wait_for_after(&self, from: usize, text: &str, deadline: Duration) -> Result<usize> {
+        let end = Instant::now() + deadline;
+        let mut state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let screen = &state.0;
+            let found = screen
+                .get(from..)
+                .and_then(|rest| rest.windows(text.len()).position(|window| window == text.as_bytes()));
+            if let Some(found) = found {
+                return Ok(from + found + text.len());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if state.1 || left.is_zero() {
+                let why = if state.1 { "the machine ended" } else { "time is up" };
+                let tail = String::from_utf8_lossy(&screen[screen.len().saturating_sub(4000)..]).into_owned();
+                bail!("{why} before the console showed {text:?} ({deadline:?}); it ends with:\n{tail}");
+            }
+            state = self.console.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until the console has shown `text` at any time.
+    pub fn wait_for(&self, text: &str, deadline: Duration) -> Result<usize> {
+        self.wait_for_after(0, text, deadline)
+    }
+
+    /// Types a line at the console and gives what the console shows up to the next prompt.
+    pub fn command(&mut self, line: &str, prompt: &str, deadline: Duration) -> Result<String> {
+        let from = self.console.state.lock().unwrap_or_else(PoisonError::into_inner).0.len();
+        self.type_line(line)?;
+        // The terminal echoes the line first; the answer lies between that and the prompt.
+        let echo = self.wait_for_after(from, line, deadline)?;
+        let end = self.wait_for_after(echo, prompt, deadline)?;
+        let state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(String::from_utf8_lossy(&state.0[echo..end - prompt.len()]).into_owned())
+    }
+
+    /// Types a line at the console.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).context("type at the console")?;
+        self.keyboard.flush().context("type at the console")
+    }
+
+    /// One QMP command, for example `system_powerdown`.
+    pub fn qmp(&self, command: &str, arguments: &Value) -> Result<Value> {
+        let stream = UnixStream::connect(&self.qmp).context("reach QEMU's monitor")?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let say = |message: Value| -> Result<()> { Ok(writeln!(&stream, "{message}")?) };
+        let mut reply = || -> Result<Value> {
+            for line in lines.by_ref() {
+                let value: Value = serde_json::from_str(&line?)?;
+                if value.get("event").is_none() {
+                    return Ok(value);
+                }
+            }
+            bail!("QEMU closed its monitor");
+        };
+        reply()?; // greeting
+        say(json!({"execute": "qmp_capabilities"}))?;
+        reply()?;
+        let mut request = json!({"execute": command});
+        if arguments.is_object() {
+            request["arguments"] = arguments.clone();
+        }
+        say(request)?;
+        let answer = reply()?;
+        ensure!(answer.get("error").is_none(), "{command}: {answer}");
+        Ok(answer["return"].clone())
+    }
+
+    /// Presses the power button.
+    pub fn power_button(&self) -> Result<()> {
+        self.qmp("system_powerdown", &Value::Null).map(|_| ())
+    }
+
+    /// Waits until the machine has powered itself off.
+    pub fn wait_for_power_off(&mut self, deadline: Duration) -> Result<()> {
+        let end = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.qemu.try_wait()? {
+                ensure!(status.success(), "QEMU ended with {status}:\n{}", self.tail());
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                bail!("the machine is still on after {deadline:?}; the console ends with:\n{}", self.tail());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Cuts the power now.
+    pub fn cut_power(mut self) -> Result<()> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(())
+    }
+
+    /// The last lines of the console.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let screen = self.screen();
+        let lines: Vec<&str> = screen.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the console's last lines ---\n{}\n---", self.tail());
+        }
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// A TCP port of this host that nobody uses now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Copies a disk image, holes kept.
+pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("--sparse=always").arg(from).arg(to).status()?;
+    ensure!(status.success(), "cp {} {} failed", from.display(), to.display());
+    Ok(())
+}
