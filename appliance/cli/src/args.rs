@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The SARAi appliance: what it does, who may use it, and a question to it.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running or not ready.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sarai",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = false
+)]
+pub struct Args {
+    /// Control socket of the supervisor [default: /run/sarai/control.sock, or the newest native run in .sarai/run
+    /// of this folder or one above]
+    #[arg(long, global = true, value_name = "PATH", env = "SARAI_SOCKET")]
+    pub socket: Option<PathBuf>,
+
+    /// What to do; without one, a prompt on a terminal.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the admin asks for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Health, services, models, addresses; problems first
+    Status {
+        /// The whole state as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The profile's models: how each was verified, by whom it was signed, or why it is refused
+    Models {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Client keys
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Log lines of the supervisor and its services
+    Logs {
+        /// Only this service's (`supervisor`, `engine-primary`, `engine-fallback`, `gateway`)
+        service: Option<String>,
+        /// How many of the newest
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        lines: u32,
+        /// Go on with new lines until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Stop a service and start it again; also leaves the crash-loop state
+    Restart {
+        /// `engine-primary`, `engine-fallback`, `gateway`
+        service: String,
+    },
+    /// Ordered shutdown, then power off
+    Poweroff,
+    /// Ordered shutdown, then start again
+    Reboot,
+    /// The certificate clients trust, in PEM form
+    Ca,
+    /// Versions of this command and of the appliance
+    Version,
+    /// Wait until the appliance serves, saying what it waits for
+    Wait {
+        /// Give up after so many seconds
+        #[arg(long, value_name = "S", default_value_t = 300,
+              value_parser = clap::value_parser!(u64).range(0..=86_400))]
+        timeout: u64,
+    },
+    /// Ask a question over HTTPS, as any client on the network would
+    Ask(AskOptions),
+    /// The prompt, also where standard input is no terminal
+    #[command(hide = true)]
+    Console,
+}
+
+/// What to do with the client keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; its secret is shown once
+    Add {
+        /// 1 to 64 characters of A-Z a-z 0-9 . _ -
+        name: String,
+        /// As JSON: name and secret
+        #[arg(long)]
+        json: bool,
+    },
+    /// Names of the keys
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key; requests with it fail from now on
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Where and what to ask.
+#[derive(Debug, clap::Args)]
+pub struct AskOptions {
+    /// The question; `-` reads it from standard input
+    #[arg(value_name = "TEXT", required = true)]
+    pub text: Vec<String>,
+    /// The appliance [default: as the control socket says]
+    #[arg(long, env = "SARAI_URL")]
+    pub url: Option<String>,
+    /// File with the certificate to trust, and no other [default: as the control socket says]
+    #[arg(long, env = "SARAI_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The client key's secret (better in the environment: a command line is seen by others)
+    #[arg(long, env = "SARAI_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// How much to reflect: minimal or none (draft only), low, medium, high
+    #[arg(long, value_name = "LEVEL")]
+    pub effort: Option<String>,
+    /// A system message before the question
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// At most so many tokens in the answer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_tokens: Option<u32>,
+    /// Show the answer while it is made [default]
+    #[arg(long, overrides_with = "no_stream")]
+    pub stream: bool,
+    /// Show the answer once it is complete
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Print the whole response as JSON (not streamed)
+    #[arg(long, conflicts_with = "stream")]
+    pub json: bool,
+    /// Show drafts and critiques on standard error even if it is no terminal
+    #[arg(long)]
+    pub reasoning: bool,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "S", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_number_of_log_lines_is_bounded() {
+        assert!(Args::try_parse_from(["sarai", "logs", "-n", "10000"]).is_ok());
+        assert!(Args::try_parse_from(["sarai", "logs", "-n", "0"]).is_err());
+        assert!(Args::try_parse_from(["sarai", "logs", "-n", "10001"]).is_err());
+    }
+
+    #[test]
+    fn a_question_needs_a_text_and_the_last_of_stream_and_no_stream_wins() {
+        assert!(Args::try_parse_from(["sarai", "ask"]).is_err());
+        let Ok(Args {
+            command: Some(Command::Ask(ask)),
+            ..
+        }) = Args::try_parse_from(["sarai", "ask", "--no-stream", "what", "is", "this"])
+        else {
+            panic!("not parsed");
+        };
+        assert_eq!(ask.text, ["what", "is", "this"]);
+        assert!(ask.no_stream);
+    }
+}

@@ -1,0 +1,294 @@
+//! The state of the machine for a person: problems first, then what runs.
+
+use sarai_wire::control::{ModelStatus, ServiceState, ServiceStatus, Status};
+
+use crate::text::{Paint, clean, cpus, duration, painted_table, size};
+
+/// The whole state.
+pub fn render(status: &Status, paint: Paint) -> String {
+    let mut out = String::new();
+    let health = if status.ready {
+        paint.good("ready")
+    } else {
+        paint.busy("not ready")
+    };
+    let line = format!(
+        "{} {}, {}, profile {}, up {}: ",
+        clean(&status.hostname, false),
+        clean(&status.version, false),
+        clean(&status.mode, false),
+        clean(&status.profile, false),
+        duration(status.uptime_s)
+    );
+    out.push_str(&paint.bold(&line));
+    out.push_str(&health);
+    out.push('\n');
+    for problem in &status.problems {
+        out.push_str(&paint.bad(&format!("! {}", clean(problem, false))));
+        out.push('\n');
+    }
+    out.push('\n');
+    let mut fact = |name: &str, value: String| {
+        out.push_str(&paint.dim(&format!("{name:<13}")));
+        out.push_str(&value);
+        out.push('\n');
+    };
+    if status.urls.is_empty() {
+        fact("address", paint.busy("none yet"));
+    }
+    for (index, url) in status.urls.iter().enumerate() {
+        fact(if index == 0 { "address" } else { "" }, clean(url, false));
+    }
+    if let Some(fingerprint) = &status.ca_fingerprint {
+        fact("certificate", clean(fingerprint, false));
+    }
+    if let Some(path) = &status.ca_path {
+        fact("", clean(path, false));
+    }
+    let features: Vec<String> = status.cpu.features.iter().map(|f| clean(f, false)).collect();
+    let floor = if status.cpu.floor_met {
+        ""
+    } else {
+        ": below the floor (AVX2, FMA, F16C, BMI2)"
+    };
+    fact(
+        "processor",
+        format!(
+            "{} CPUs, {}{}",
+            status.cpu.count,
+            features.join(" "),
+            paint.bad(floor)
+        ),
+    );
+    let used = status
+        .memory
+        .current
+        .map_or(String::new(), |bytes| format!("{} used here, ", size(bytes)));
+    fact(
+        "memory",
+        format!(
+            "{used}{} of {} available",
+            size(status.memory.available),
+            size(status.memory.total)
+        ),
+    );
+    out.push('\n');
+    out.push_str(&render_services(&status.services, paint));
+    out.push('\n');
+    out.push_str(&render_models(&status.models, paint));
+    out
+}
+
+/// The word for a state.
+pub fn state_name(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Waiting => "waiting",
+        ServiceState::Starting => "starting",
+        ServiceState::Ready => "ready",
+        ServiceState::Stopping => "stopping",
+        ServiceState::Backoff => "backoff",
+        ServiceState::CrashLoop => "crash-loop",
+        ServiceState::Stopped => "stopped",
+    }
+}
+
+/// The services as a table.
+fn render_services(services: &[ServiceStatus], paint: Paint) -> String {
+    let row = |s: &ServiceStatus| {
+        vec![
+            s.name.clone(),
+            state_name(s.state).to_owned(),
+            s.pid.map_or(String::new(), |pid| pid.to_string()),
+            s.user.clone(),
+            cpus(&s.cpus),
+            s.rss.map_or(String::new(), size),
+            s.restarts.to_string(),
+            s.last_pong_ms.map_or(String::new(), pong),
+            s.last_exit.clone().unwrap_or_default(),
+        ]
+    };
+    painted_table(
+        &[
+            "SERVICE",
+            "STATE",
+            "PID",
+            "USER",
+            "CPUS",
+            "MEMORY",
+            "RESTARTS",
+            "ANSWERED",
+            "LAST EXIT",
+        ],
+        services.iter().map(row).collect(),
+        paint,
+        |row, column, text| match (column, services[row].state) {
+            (1, ServiceState::Ready) => paint.good(&text),
+            (1, ServiceState::CrashLoop | ServiceState::Stopped) => paint.bad(&text),
+            (1, _) => paint.busy(&text),
+            _ => text,
+        },
+    )
+}
+
+fn pong(ms: u64) -> String {
+    if ms < 1000 {
+        "just now".to_owned()
+    } else {
+        format!("{} ago", duration(ms / 1000))
+    }
+}
+
+/// The models as a table, with the reason of each refusal in full below it.
+pub fn render_models(models: &[ModelStatus], paint: Paint) -> String {
+    if models.is_empty() {
+        return paint.busy("no models\n");
+    }
+    let row = |m: &ModelStatus| {
+        let state = match (&m.refused, &m.verified_by) {
+            (Some(_), _) => "refused".to_owned(),
+            (None, Some(method)) => format!("verified ({method})"),
+            (None, None) => "not checked yet".to_owned(),
+        };
+        vec![
+            m.role.clone(),
+            m.model.clone().unwrap_or_else(|| m.file.clone()),
+            m.version.clone().unwrap_or_default(),
+            state,
+            m.signer.clone().unwrap_or_default(),
+        ]
+    };
+    let mut out = painted_table(
+        &["MODEL", "ID", "VERSION", "STATE", "SIGNED BY"],
+        models.iter().map(row).collect(),
+        paint,
+        |row, column, text| match (column, &models[row].refused, &models[row].verified_by) {
+            (3, Some(_), _) => paint.bad(&text),
+            (3, None, Some(_)) => paint.good(&text),
+            (3, ..) => paint.busy(&text),
+            _ => text,
+        },
+    );
+    for model in models {
+        if let Some(reason) = &model.refused {
+            let line = format!(
+                "! {} refused: {}",
+                clean(&model.file, false),
+                clean(reason, false)
+            );
+            out.push_str(&paint.bad(&line));
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sarai_wire::control::{CpuStatus, MemoryStatus};
+
+    fn status() -> Status {
+        Status {
+            version: "0.1.0".into(),
+            mode: "native".into(),
+            profile: "tiny".into(),
+            ready: false,
+            uptime_s: 200,
+            hostname: "sarai".into(),
+            urls: vec!["https://127.0.0.1:8443".into(), "https://10.0.0.7:8443".into()],
+            ca_fingerprint: Some("AB:CD".into()),
+            ca_path: Some("/run/sarai/ca.crt".into()),
+            cpu: CpuStatus {
+                count: 2,
+                features: vec!["avx2".into(), "fma".into()],
+                floor_met: true,
+            },
+            memory: MemoryStatus {
+                total: 8 << 30,
+                available: 5 << 30,
+                current: Some(300 << 20),
+            },
+            models: vec![
+                ModelStatus {
+                    role: "primary".into(),
+                    file: "big.gguf".into(),
+                    model: None,
+                    version: None,
+                    digest: None,
+                    signer: None,
+                    verified_by: None,
+                    refused: Some("UnknownSigner: no certificate for\nABCD".into()),
+                },
+                ModelStatus {
+                    role: "fallback".into(),
+                    file: "small.gguf".into(),
+                    model: Some("small".into()),
+                    version: Some("1.0.0".into()),
+                    digest: Some("00".into()),
+                    signer: Some("F00D".into()),
+                    verified_by: Some("full-hash".into()),
+                    refused: None,
+                },
+            ],
+            services: vec![ServiceStatus {
+                name: "gateway".into(),
+                state: ServiceState::CrashLoop,
+                pid: None,
+                restarts: 5,
+                last_exit: Some("signal SIGKILL".into()),
+                cpus: vec![0, 1],
+                rss: None,
+                last_pong_ms: Some(12_000),
+                user: "gateway".into(),
+            }],
+            problems: vec!["the model big.gguf is refused".into()],
+        }
+    }
+
+    #[test]
+    fn problems_come_before_everything_else() {
+        let text = render(&status(), Paint::off());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "sarai 0.1.0, native, profile tiny, up 3 min: not ready");
+        assert_eq!(lines[1], "! the model big.gguf is refused");
+    }
+
+    #[test]
+    fn everything_an_admin_asks_for_is_there() {
+        let text = render(&status(), Paint::off());
+        for wanted in [
+            "https://127.0.0.1:8443",
+            "https://10.0.0.7:8443",
+            "AB:CD",
+            "/run/sarai/ca.crt",
+            "2 CPUs, avx2 fma",
+            "300 MiB used here, 5.0 GiB of 8.0 GiB available",
+            "gateway  crash-loop  -",
+            "0-1",
+            "12 s ago",
+            "signal SIGKILL",
+            "verified (full-hash)",
+            "F00D",
+            "! big.gguf refused: UnknownSigner: no certificate for\u{fffd}ABCD",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains('\x1b'), "colours where none are wanted");
+        assert!(render(&status(), Paint::on()).contains("\x1b[31mcrash-loop"));
+    }
+
+    #[test]
+    fn a_machine_without_an_address_or_models_says_so() {
+        let bare = Status {
+            urls: vec![],
+            models: vec![],
+            services: vec![],
+            ..status()
+        };
+        let text = render(&bare, Paint::off());
+        assert!(
+            text.contains("address      none yet") && text.contains("no models"),
+            "{text}"
+        );
+    }
+}
