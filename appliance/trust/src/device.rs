@@ -32,7 +32,10 @@ impl std::fmt::Debug for DeviceKey {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads well as an argument of map_err"
+)]
 fn failed(reason: impl ToString) -> TrustError {
     TrustError::DeviceKey {
         reason: reason.to_string(),

@@ -148,7 +148,10 @@ impl Keyring {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads well as an argument of map_err"
+)]
 fn refused(path: &Path, reason: impl ToString) -> TrustError {
     TrustError::Keyring {
         path: path.to_owned(),

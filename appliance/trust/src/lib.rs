@@ -35,5 +35,5 @@ pub use error::TrustError;
 pub use hashing::{Hashes, hash_file};
 pub use keyring::Keyring;
 pub use sequences::Sequences;
-pub use store::{Method, Verified, document_name, open_verified};
+pub use store::{Method, Verified, document_name, open_verified, read_bounded, verify_content};
 pub use verity::install as install_verity;

@@ -66,7 +66,10 @@ fn rank(error: &TrustError) -> u8 {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads well as an argument of map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads well as an argument of map_err"
+)]
 fn bad(reason: impl ToString) -> TrustError {
     TrustError::BadSignature {
         reason: reason.to_string(),

@@ -92,7 +92,7 @@ pub fn open_verified(
         Err(e) => return Err(e),
     };
     let checked = check_document(&document, signature.as_deref(), keyring, expect)?;
-    let method = verify_content(&file, &path, &checked.attestation, progress)?;
+    let method = verify_content(&file, &path, &checked.attestation, true, progress)?;
     Ok(Verified {
         file,
         attestation: checked.attestation,
@@ -101,11 +101,14 @@ pub fn open_verified(
     })
 }
 
-/// Judges the content of an open file. The offset is not moved.
-fn verify_content(
+/// Judges the content of an open file by an attestation that holds. The offset is not moved; `path` is for
+/// messages only. `enable` allows to enable fs-verity where it is missing: from then on the file cannot be
+/// changed, only removed.
+pub fn verify_content(
     file: &File,
     path: &Path,
     attestation: &Attestation,
+    enable: bool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Method, TrustError> {
     let right_size = |found: u64| {
@@ -121,6 +124,9 @@ fn verify_content(
         Measured::Unsupported => full_hash(file, path, attestation, progress).map(|()| Method::FullHash),
         Measured::NotEnabled => {
             full_hash(file, path, attestation, progress)?;
+            if !enable {
+                return Ok(Method::FullHash);
+            }
             match verity::install(file) {
                 Ok(true) => {
                     // Somebody may have written between the hash and here. Now nobody can: this judges.
@@ -219,8 +225,8 @@ fn read_beside(
     Ok(if read > bound { Err(read) } else { Ok(bytes) })
 }
 
-/// Reads a small regular file by path; `None` if it exceeds `bound` bytes.
-pub(crate) fn read_bounded(path: &Path, bound: u64) -> Result<Option<Vec<u8>>, TrustError> {
+/// Reads a small regular file by path (links are followed); `None` if it exceeds `bound` bytes.
+pub fn read_bounded(path: &Path, bound: u64) -> Result<Option<Vec<u8>>, TrustError> {
     let file = File::options()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)
