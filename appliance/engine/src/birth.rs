@@ -1,0 +1,208 @@
+//! The engine's life: born with a socket, started with a model, asked for signs of life, told to stop.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use sarai_wire::birth::{self, BirthError, EngineStart, FromEngine, ToEngine};
+use sarai_wire::engine::Info;
+
+use crate::llama::backend::Backend;
+use crate::llama::context::{Context, ContextParams};
+use crate::llama::model::Model;
+use crate::llama::threadpool::{Threadpool, choose_cpus};
+use crate::prompt::Markers;
+use crate::server::{self, Frontend};
+use crate::shared::Shared;
+use crate::template::Template;
+use crate::worker::{Sizes, Worker};
+use crate::{config, info};
+
+/// How long connections have at the end to write what they owe.
+const WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// Runs the engine on its two inherited sockets. Returns when the supervisor is gone; every other end is an
+/// exit of the process from the decode thread.
+///
+/// # Errors
+/// When the first message is not a start, or the birth socket fails.
+pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
+    let socket = Arc::new(socket);
+    let (start, model) = receive_start(&socket)?;
+    if let Err(bad) = config::check(&start) {
+        announce_failure(&socket, &bad.to_string());
+        bail!("failed to {bad}");
+    }
+    let slots = start.params.slots as usize;
+    let shared = Arc::new(Shared::new(slots, start.params.queue as usize));
+    {
+        let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("decode".into())
+            .spawn(move || {
+                let status = live(&start, model, listener, &socket, &shared);
+                std::process::exit(status);
+            })
+            .context("failed to start the decode thread")?;
+    }
+    loop {
+        match birth::recv::<ToEngine>(socket.as_fd()) {
+            Ok((ToEngine::Ping { seq }, _)) => shared.ping(seq),
+            Ok((ToEngine::Stop, _)) => shared.stop(),
+            Ok((ToEngine::Start(_), _)) => crate::warning!("a second start was ignored"),
+            Err(BirthError::Closed) => {
+                info!("the supervisor is gone; leaving");
+                return Ok(());
+            }
+            Err(error @ (BirthError::Decode(_) | BirthError::Truncated)) => {
+                crate::warning!("failed to {error}");
+            }
+            Err(error) => return Err(error).context("failed to hear the supervisor"),
+        }
+    }
+}
+
+fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File)> {
+    let (message, mut descriptors) =
+        birth::recv::<ToEngine>(socket.as_fd()).context("failed to receive the start")?;
+    let ToEngine::Start(start) = message else { bail!("the first message is not a start") };
+    if descriptors.len() != 1 {
+        let reason = format!("take the model: {} descriptors came, one was expected", descriptors.len());
+        announce_failure(socket, &reason);
+        bail!("failed to {reason}");
+    }
+    let model = File::from(descriptors.remove(0));
+    let regular = model.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !regular {
+        announce_failure(socket, "take the model: its descriptor is not a file");
+        bail!("failed to take the model: its descriptor is not a file");
+    }
+    Ok((start, model))
+}
+
+fn announce_failure(socket: &OwnedFd, reason: &str) {
+    crate::error!("failed to {reason}");
+    // A packet has a bound; a reason this long would help nobody either.
+    let reason = reason.chars().take(4096).collect();
+    if let Err(error) = birth::send(socket.as_fd(), &FromEngine::Failed { reason }, &[]) {
+        crate::error!("failed to {error}");
+    }
+}
+
+/// The decode thread: loads, announces, works. Returns the exit status.
+fn live(
+    start: &EngineStart,
+    model: File,
+    listener: UnixListener,
+    socket: &Arc<OwnedFd>,
+    shared: &Arc<Shared>,
+) -> i32 {
+    // A panic here must end the process, or the engine would hang with its socket open.
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        work(start, model, listener, socket, shared)
+    }));
+    match end {
+        Ok(Ok(())) => {
+            shared.wait_written(WRITE_TIME);
+            info!("stopped");
+            0
+        }
+        Ok(Err(error)) => {
+            announce_failure(socket, &format!("{error:#}"));
+            1
+        }
+        Err(_) => {
+            announce_failure(socket, "go on: the decode thread panicked");
+            70
+        }
+    }
+}
+
+/// Everything between start and stop. Errors fit after "failed to".
+fn work(
+    start: &EngineStart,
+    file: File,
+    listener: UnixListener,
+    socket: &Arc<OwnedFd>,
+    shared: &Arc<Shared>,
+) -> Result<()> {
+    let begin = Instant::now();
+    let params = &start.params;
+    // These live as long as the process; connections' threads refer to them until its last moment.
+    let backend: &'static Backend = Box::leak(Box::new(Backend::start()?));
+    let cpus = choose_cpus(&params.cpus)?;
+    let model: &'static Model = Box::leak(Box::new(Model::load(backend, file)?));
+    config::check_trained(params.context, model.trained_context())?;
+    let vocab = model.vocab();
+    let frontend = Arc::new(frontend(start, backend, model)?);
+    // The pool pins the thread that makes it: this one, which computes with the others.
+    let threads = Threadpool::start(backend, &cpus)?;
+    let context = Context::new(
+        model,
+        &threads,
+        ContextParams {
+            context: params.context,
+            slots: params.slots,
+            batch: params.batch,
+            kv_type: params.kv_type,
+        },
+    )?;
+    let sizes = Sizes {
+        slots: params.slots as usize,
+        context: params.context as usize,
+        batch: params.batch as usize,
+    };
+    let pongs = Arc::clone(socket);
+    let pong = Box::new(move |seq, queued, running, tokens| {
+        let message = FromEngine::Pong { seq, queued, running, tokens };
+        if let Err(error) = birth::send(pongs.as_fd(), &message, &[]) {
+            crate::warning!("failed to {error}");
+        }
+    });
+    let mut worker = Worker::new(context, vocab, sizes, Arc::clone(shared), pong);
+    worker.warm_up()?;
+    server::start(listener, Arc::clone(&frontend), Arc::clone(shared)).context("serve the socket")?;
+    let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
+    info!(
+        "{} ready in {load_ms:.0} ms: variant {}, {} threads on CPUs {cpus:?}, {} slots of {} tokens",
+        start.model,
+        backend.variant(),
+        cpus.len(),
+        params.slots,
+        params.context
+    );
+    birth::send(socket.as_fd(), &FromEngine::Ready { info: frontend.info.clone(), load_ms }, &[])
+        .context("announce readiness")?;
+    worker.run();
+    Ok(())
+}
+
+fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Result<Frontend> {
+    let vocab = model.vocab();
+    let source = model.chat_template();
+    if source.is_none() {
+        info!("the model brings no chat template; ChatML is used");
+    }
+    let text = |token: Option<i32>| token.map(|token| vocab.raw_text(token)).unwrap_or_default();
+    let template = Template::new(source, text(vocab.bos()), text(vocab.eos()))?;
+    let markers = Markers::new(vocab.specials(), template.source());
+    Ok(Frontend {
+        vocab,
+        markers,
+        longest_piece: vocab.longest_piece(),
+        info: Info {
+            model: start.model.clone(),
+            digest: start.digest.clone(),
+            adapter: None,
+            context: start.params.context,
+            slots: start.params.slots,
+            cpu_variant: backend.variant().to_owned(),
+            queued: 0,
+            running: 0,
+        },
+        template,
+    })
+}

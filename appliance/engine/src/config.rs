@@ -1,0 +1,95 @@
+//! Bounds of what the supervisor starts an engine with.
+
+use sarai_wire::birth::EngineStart;
+
+/// Largest context of one request, tokens.
+pub const MAX_CONTEXT: u32 = 131_072;
+/// Most slots.
+pub const MAX_SLOTS: u32 = 64;
+/// Most waiting requests.
+pub const MAX_QUEUE: u32 = 4096;
+/// Smallest and largest batch, tokens; the smallest leaves room for every slot.
+pub const BATCH: std::ops::RangeInclusive<u32> = 64..=8192;
+
+/// The parameters are out of bounds. Fits after "failed to".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("use the parameters: {0}")]
+pub struct BadParameters(String);
+
+/// Checks the parameters.
+///
+/// # Errors
+/// [`BadParameters`], naming the field and its bounds.
+pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
+    let EngineStart { model, digest, params } = start;
+    let bad = |text: String| Err(BadParameters(text));
+    if model.is_empty() || model.len() > 256 {
+        return bad("the model id must be 1 to 256 bytes long".into());
+    }
+    if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return bad("the digest must be 64 lower-case hex digits".into());
+    }
+    if !(32..=MAX_CONTEXT).contains(&params.context) {
+        return bad(format!("a context of {} tokens is not 32 to {MAX_CONTEXT}", params.context));
+    }
+    if !(1..=MAX_SLOTS).contains(&params.slots) {
+        return bad(format!("{} slots are not 1 to {MAX_SLOTS}", params.slots));
+    }
+    if params.queue > MAX_QUEUE {
+        return bad(format!("a queue of {} is more than {MAX_QUEUE}", params.queue));
+    }
+    if !BATCH.contains(&params.batch) {
+        return bad(format!("a batch of {} is not {} to {}", params.batch, BATCH.start(), BATCH.end()));
+    }
+    Ok(())
+}
+
+/// Checks the context against what the model was trained for (0 when the file does not say).
+///
+/// # Errors
+/// [`BadParameters`]: beyond it a model writes nonsense without any other sign.
+pub fn check_trained(context: u32, trained: u32) -> Result<(), BadParameters> {
+    if trained != 0 && context > trained {
+        return Err(BadParameters(format!(
+            "a context of {context} tokens exceeds the {trained} the model was trained for"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sarai_wire::birth::EngineParams;
+
+    fn good() -> EngineStart {
+        EngineStart { model: "m".into(), digest: "0".repeat(64), params: EngineParams::default() }
+    }
+
+    fn refused(change: impl FnOnce(&mut EngineStart)) -> String {
+        let mut start = good();
+        change(&mut start);
+        check(&start).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_pass_and_each_field_has_its_bounds() {
+        check(&good()).unwrap();
+        assert!(refused(|s| s.model.clear()).contains("model id"));
+        assert!(refused(|s| s.digest = "A".repeat(64)).contains("digest"));
+        assert!(refused(|s| s.digest.clear()).contains("digest"));
+        assert!(refused(|s| s.params.context = 0).contains("context of 0"));
+        assert!(refused(|s| s.params.context = u32::MAX).contains("context"));
+        assert!(refused(|s| s.params.slots = 0).contains("slots"));
+        assert!(refused(|s| s.params.slots = 65).contains("slots"));
+        assert!(refused(|s| s.params.queue = u32::MAX).contains("queue"));
+        assert!(refused(|s| s.params.batch = 1).contains("batch"));
+    }
+
+    #[test]
+    fn a_context_beyond_the_training_is_refused() {
+        check_trained(2048, 2048).unwrap();
+        check_trained(2048, 0).unwrap();
+        assert!(check_trained(4096, 2048).unwrap_err().to_string().contains("4096"));
+    }
+}

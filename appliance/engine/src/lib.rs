@@ -1,0 +1,34 @@
+//! `sarai-engine`: verified descriptors in, tokens out. The only room that knows llama.cpp.
+//!
+//! **For:** one process serves one model. It receives the model's descriptor and its parameters over the birth
+//! socket (descriptor 3), listens on the inherited Unix socket (descriptor 4), and streams tokens with their
+//! log-probabilities.
+//!
+//! **May touch:** those two sockets, the descriptor it was handed, the CPUs it was given, and the CPU modules
+//! that lie beside its own libraries.
+//!
+//! **Never:** opens a model by path, opens a socket of its own, forks, or cuts a prompt.
+//!
+//! How a request walks: [`server`] reads it on the connection's thread, [`validate`] checks it, [`template`] and
+//! [`prompt`] turn it into tokens, [`queue`] keeps it until a slot is free, [`worker`] decodes all slots together
+//! in steps planned by [`plan`], [`sampling`] picks the tokens, [`answer`] makes text of them, [`mailbox`] carries
+//! the events back to the connection's thread. [`birth`] starts all of it and talks to the supervisor.
+
+pub mod answer;
+pub mod birth;
+pub mod config;
+pub mod llama;
+pub mod log;
+pub mod mailbox;
+pub mod plan;
+pub mod prefix;
+pub mod prompt;
+pub mod queue;
+pub mod sampling;
+pub mod server;
+pub mod shared;
+pub mod softmax;
+pub mod template;
+pub mod text;
+pub mod validate;
+pub mod worker;

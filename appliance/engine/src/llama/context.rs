@@ -1,0 +1,138 @@
+//! A context: the KV cache of every slot and the computation over it.
+
+use std::ptr::NonNull;
+
+use llama_cpp_sys_2 as sys;
+use sarai_wire::birth::KvType;
+
+use super::LlamaError;
+use super::backend::take_complaints;
+use super::batch::Batch;
+use super::model::Model;
+use super::threadpool::Threadpool;
+
+/// llama.cpp rounds the cells of a sequence up to this many.
+const CELLS: u32 = 256;
+
+/// What a context is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct ContextParams {
+    /// Tokens of one sequence.
+    pub context: u32,
+    /// Sequences.
+    pub slots: u32,
+    /// Most tokens in one [`Batch`].
+    pub batch: u32,
+    /// Element type of the KV cache.
+    pub kv_type: KvType,
+}
+
+/// KV cache and compute buffers. Used by one thread, the one that made the [`Threadpool`].
+pub struct Context<'model> {
+    context: NonNull<sys::llama_context>,
+    vocabulary: usize,
+    /// Keeps the pool alive for as long as the context may use it.
+    _threads: &'model Threadpool,
+    _model: &'model Model,
+}
+
+impl<'model> Context<'model> {
+    /// Makes a context that computes on `threads`.
+    ///
+    /// # Errors
+    /// [`LlamaError::Context`] when memory is short or the model cannot be run this way.
+    pub fn new(
+        model: &'model Model,
+        threads: &'model Threadpool,
+        params: ContextParams,
+    ) -> Result<Self, LlamaError> {
+        let count = i32::try_from(threads.threads()).unwrap_or(i32::MAX);
+        let cells = params
+            .context
+            .checked_next_multiple_of(CELLS)
+            .and_then(|cells| cells.checked_mul(params.slots))
+            .ok_or_else(|| LlamaError::Context("the context is too large".into()))?;
+        take_complaints();
+        // SAFETY: returns a plain struct by value.
+        let mut raw = unsafe { sys::llama_context_default_params() };
+        raw.n_ctx = cells;
+        raw.n_batch = params.batch;
+        raw.n_ubatch = params.batch.min(512);
+        raw.n_seq_max = params.slots;
+        // One row of logits a slot: reserving one for each token of a batch would cost hundreds of megabytes.
+        raw.n_outputs_max = params.slots;
+        raw.n_threads = count;
+        raw.n_threads_batch = count;
+        raw.no_perf = true;
+        raw.kv_unified = false;
+        let (kind, attention) = match params.kv_type {
+            KvType::F16 => (sys::GGML_TYPE_F16, sys::LLAMA_FLASH_ATTN_TYPE_AUTO),
+            // A quantised V cache exists only with flash attention.
+            KvType::Q8_0 => (sys::GGML_TYPE_Q8_0, sys::LLAMA_FLASH_ATTN_TYPE_ENABLED),
+        };
+        raw.type_k = kind;
+        raw.type_v = kind;
+        raw.flash_attn_type = attention;
+        // SAFETY: the model is valid and outlives the context, which borrows it.
+        let context = unsafe { sys::llama_init_from_model(model.as_ptr(), raw) };
+        let context = NonNull::new(context)
+            .ok_or_else(|| LlamaError::Context(take_complaints().trim_start_matches(": ").to_owned()))?;
+        // SAFETY: both are valid; the pool outlives the context, which borrows it.
+        unsafe { sys::llama_attach_threadpool(context.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
+        Ok(Self { context, vocabulary: model.vocab().len(), _threads: threads, _model: model })
+    }
+
+    /// Decodes a batch.
+    ///
+    /// # Errors
+    /// [`LlamaError::Decode`]; what the sequences of the batch hold is then unknown and must be cleared.
+    pub fn decode(&mut self, batch: &mut Batch) -> Result<(), LlamaError> {
+        take_complaints();
+        // SAFETY: the batch is valid during the call, its sequences are below the number of slots.
+        let status = unsafe { sys::llama_decode(self.context.as_ptr(), batch.as_raw()) };
+        if status == 0 { Ok(()) } else { Err(LlamaError::Decode(status, take_complaints())) }
+    }
+
+    /// Logits after the token at `index` of the last batch, one for each token of the vocabulary; `None` when
+    /// they were not asked for.
+    pub fn logits(&self, index: usize) -> Option<&[f32]> {
+        let index = i32::try_from(index).ok()?;
+        // SAFETY: the context is valid; the callee returns null for an index without output.
+        let row = unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), index) };
+        if row.is_null() {
+            return None;
+        }
+        // SAFETY: a row holds one float for each token of the vocabulary and stays until the next decode, which
+        // needs `&mut self`.
+        Some(unsafe { std::slice::from_raw_parts(row, self.vocabulary) })
+    }
+
+    /// Forgets everything of `sequence` from `position` on. `false` when the model cannot forget a part
+    /// (recurrent and hybrid ones); the sequence is then unchanged.
+    pub fn forget_from(&mut self, sequence: i32, position: i32) -> bool {
+        // SAFETY: the context is valid; the callee checks the numbers.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, sequence, position, -1)
+        }
+    }
+
+    /// Forgets everything of `sequence`, which every kind of model can.
+    pub fn forget(&mut self, sequence: i32) {
+        // SAFETY: as above; removing a whole sequence never fails.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, sequence, -1, -1);
+        }
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        // SAFETY: valid and freed once; the pool is detached first because it is freed by its own owner.
+        unsafe {
+            sys::llama_detach_threadpool(self.context.as_ptr());
+            sys::llama_free(self.context.as_ptr());
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which slot a request gets, and how much of its KV cache still holds.
+//!
+//! A cached prefix belongs to (model, adapter, images, tokens). All four are compared: the same tokens under
+//! another adapter or around another picture are another text.
+
+use crate::llama::Token;
+
+/// What else than tokens a KV cache depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvKey {
+    /// SHA-256 of the model file; the same for the whole life of a process.
+    pub model: String,
+    /// SHA-256 of the adapter that was applied, if one was.
+    pub adapter: Option<String>,
+    /// SHA-256 of each image in the prompt, in order.
+    pub images: Vec<String>,
+}
+
+impl KvKey {
+    /// The key of a text prompt without an adapter.
+    pub fn text(model: &str) -> Self {
+        Self { model: model.to_owned(), adapter: None, images: Vec::new() }
+    }
+}
+
+/// What the KV cache of a slot holds.
+#[derive(Debug, Clone)]
+pub struct Cached {
+    /// Under which circumstances it was computed.
+    pub key: KvKey,
+    /// The tokens, from position 0.
+    pub tokens: Vec<Token>,
+}
+
+impl Cached {
+    /// How many tokens of `prompt` need not be computed again. At least the last one always is: its logits are
+    /// not kept.
+    pub fn reusable(&self, key: &KvKey, prompt: &[Token]) -> usize {
+        if self.key != *key {
+            return 0;
+        }
+        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        common.min(prompt.len().saturating_sub(1))
+    }
+}
+
+/// An idle slot as the choice sees it.
+#[derive(Debug)]
+pub struct Idle<'a> {
+    /// Its number.
+    pub slot: usize,
+    /// What it holds.
+    pub cached: &'a Cached,
+    /// When it was used last, on a counter; 0 is never.
+    pub used: u64,
+}
+
+/// The slot for a prompt: the one with the longest common prefix, provided the prompt keeps more than half of
+/// what the slot holds; otherwise the one unused for longest. Without the proviso, a few tokens that every
+/// conversation begins with would make all of them fight over one slot while others stay empty.
+pub fn choose<'a>(
+    idle: impl IntoIterator<Item = Idle<'a>>,
+    key: &KvKey,
+    prompt: &[Token],
+) -> Option<(usize, usize)> {
+    idle.into_iter()
+        .map(|idle| {
+            let common = idle.cached.reusable(key, prompt);
+            let continues = common * 2 > idle.cached.tokens.len();
+            let rank = if continues { common } else { 0 };
+            (rank, std::cmp::Reverse(idle.used), idle.slot, common)
+        })
+        .max_by_key(|(rank, used, slot, _)| (*rank, *used, std::cmp::Reverse(*slot)))
+        .map(|(_, _, slot, common)| (slot, common))
+}
+
+/// The part of a context that a rewind needs.
+pub trait Memory {
+    /// Forgets a slot's tokens from `position` on; `false`, with nothing changed, when the model cannot.
+    fn forget_from(&mut self, slot: usize, position: usize) -> bool;
+    /// Forgets all of a slot's tokens.
+    fn forget(&mut self, slot: usize);
+}
+
+/// Makes slot and KV cache hold exactly the first `keep` tokens. Models with a recurrent state cannot forget
+/// a part; they start over. Returns how many tokens are kept.
+pub fn rewind(memory: &mut impl Memory, slot: usize, cached: &mut Cached, keep: usize) -> usize {
+    let keep = keep.min(cached.tokens.len());
+    let kept = if keep == cached.tokens.len() || (keep > 0 && memory.forget_from(slot, keep)) {
+        keep
+    } else {
+        memory.forget(slot);
+        0
+    };
+    cached.tokens.truncate(kept);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A KV cache that can or cannot forget a part.
+    struct Fake {
+        tokens: usize,
+        partial: bool,
+    }
+
+    impl Memory for Fake {
+        fn forget_from(&mut self, _slot: usize, position: usize) -> bool {
+            if self.partial {
+                self.tokens = self.tokens.min(position);
+            }
+            self.partial
+        }
+
+        fn forget(&mut self, _slot: usize) {
+            self.tokens = 0;
+        }
+    }
+
+    #[test]
+    fn slot_and_cache_agree_after_a_rewind_whatever_the_model_can() {
+        for (partial, keep, expected) in
+            [(true, 2, 2), (false, 2, 0), (true, 4, 4), (false, 4, 4), (true, 0, 0), (false, 0, 0), (false, 9, 4)]
+        {
+            let mut memory = Fake { tokens: 4, partial };
+            let mut slot = cached(&[1, 2, 3, 4]);
+            assert_eq!(rewind(&mut memory, 0, &mut slot, keep), expected);
+            assert_eq!((slot.tokens.len(), memory.tokens), (expected, expected));
+        }
+    }
+
+    fn cached(tokens: &[Token]) -> Cached {
+        Cached { key: KvKey::text("m"), tokens: tokens.to_vec() }
+    }
+
+    fn pick(slots: &[(Cached, u64)], prompt: &[Token]) -> Option<(usize, usize)> {
+        let idle = slots.iter().enumerate().map(|(slot, (cached, used))| Idle { slot, cached, used: *used });
+        choose(idle, &KvKey::text("m"), prompt)
+    }
+
+    #[test]
+    fn at_least_the_last_token_is_computed_again() {
+        assert_eq!(cached(&[1, 2, 3]).reusable(&KvKey::text("m"), &[1, 2, 3]), 2);
+        assert_eq!(cached(&[1, 2, 3]).reusable(&KvKey::text("m"), &[1, 2, 3, 4]), 3);
+        assert_eq!(cached(&[1, 2, 3]).reusable(&KvKey::text("m"), &[1, 9]), 1);
+        assert_eq!(cached(&[]).reusable(&KvKey::text("m"), &[1]), 0);
+    }
+
+    #[test]
+    fn another_model_adapter_or_image_shares_nothing() {
+        let held = cached(&[1, 2, 3]);
+        let key = KvKey::text("m");
+        let prompt = [1, 2, 3, 4];
+        assert_eq!(held.reusable(&key, &prompt), 3);
+        assert_eq!(held.reusable(&KvKey::text("other"), &prompt), 0);
+        assert_eq!(held.reusable(&KvKey { adapter: Some("a".into()), ..key.clone() }, &prompt), 0);
+        assert_eq!(held.reusable(&KvKey { images: vec!["i".into()], ..key }, &prompt), 0);
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let slots = [(cached(&[1, 2]), 5), (cached(&[1, 2, 3, 4]), 1), (cached(&[]), 0)];
+        assert_eq!(pick(&slots, &[1, 2, 3, 4, 5]), Some((1, 4)));
+    }
+
+    #[test]
+    fn without_a_prefix_the_slot_unused_for_longest_is_taken() {
+        let slots = [(cached(&[7, 8]), 5), (cached(&[9]), 3)];
+        assert_eq!(pick(&slots, &[1, 2]), Some((1, 0)));
+        assert_eq!(pick(&[], &[1, 2]), None);
+    }
+
+    #[test]
+    fn a_common_beginning_does_not_throw_out_another_conversation() {
+        let long: Vec<Token> = (0..100).collect();
+        let slots = [(cached(&long), 5), (cached(&[]), 0)];
+        let mut prompt: Vec<Token> = (0..10).collect();
+        prompt.extend(500..520);
+        assert_eq!(pick(&slots, &prompt), Some((1, 0)));
+        // With one slot alone, the beginning is still used.
+        assert_eq!(pick(&slots[..1], &prompt), Some((0, 10)));
+    }
+}

@@ -1,0 +1,223 @@
+//! What the threads of the engine share: the queue, the supervisor's wishes, and the counters.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sarai_wire::engine::{Error, ErrorKind, Generate};
+
+use crate::llama::Token;
+use crate::mailbox::Mailbox;
+use crate::prefix::KvKey;
+use crate::queue::FairQueue;
+
+/// Most pings kept unanswered; a supervisor waits for one before it sends the next.
+const MAX_PINGS: usize = 16;
+
+/// A request ready to run.
+#[derive(Debug)]
+pub struct Job {
+    /// The request; its messages are already in `prompt`.
+    pub request: Generate,
+    /// The prompt.
+    pub prompt: Vec<Token>,
+    /// What its KV cache depends on besides the tokens.
+    pub key: KvKey,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Where its events go.
+    pub mailbox: Arc<Mailbox>,
+    /// When it came.
+    pub queued: Instant,
+}
+
+/// What waits for the decode thread.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Requests.
+    pub queue: FairQueue<Job>,
+    /// Numbers of pings to answer.
+    pub pings: VecDeque<u64>,
+    /// The supervisor asked to stop.
+    pub stop: bool,
+    /// Requests running; kept by the decode thread.
+    pub running: usize,
+    /// Requests whose last event is not written yet.
+    open: usize,
+}
+
+/// Shared by all threads.
+#[derive(Debug)]
+pub struct Shared {
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+    slots: usize,
+    waiting: usize,
+}
+
+/// Counted as open until dropped.
+#[derive(Debug)]
+pub struct OpenRequest<'a>(&'a Shared);
+
+impl Drop for OpenRequest<'_> {
+    fn drop(&mut self) {
+        self.0.lock().open -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// For `slots` requests at the same time and `waiting` behind them.
+    pub fn new(slots: usize, waiting: usize) -> Self {
+        Self { inbox: Mutex::default(), changed: Condvar::new(), slots, waiting }
+    }
+
+    /// The inbox, locked.
+    pub fn lock(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while it holds the lock in a half-done state.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something changed.
+    pub fn wait<'a>(&self, inbox: MutexGuard<'a, Inbox>) -> MutexGuard<'a, Inbox> {
+        self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the decode thread, for example because a request was cancelled.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Counts a request as open until the answer is dropped.
+    pub fn open(&self) -> OpenRequest<'_> {
+        self.lock().open += 1;
+        OpenRequest(self)
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopping`] after [`Shared::stop`]; [`ErrorKind::Busy`] when every slot is taken and the
+    /// queue is full.
+    pub fn submit(&self, job: Job) -> Result<(), Error> {
+        let mut inbox = self.lock();
+        if inbox.stop {
+            return Err(stopping());
+        }
+        // A free slot takes a request out of the queue at once, so it adds to the room.
+        let capacity = self.waiting + self.slots.saturating_sub(inbox.running);
+        let client = job.request.client.clone();
+        if inbox.queue.push(&client, job, capacity).is_err() {
+            return Err(Error {
+                kind: ErrorKind::Busy,
+                message: format!("{} requests wait already; try again later", inbox.queue.len()),
+            });
+        }
+        drop(inbox);
+        self.wake();
+        Ok(())
+    }
+
+    /// Asks the decode thread for a sign of life.
+    pub fn ping(&self, seq: u64) {
+        let mut inbox = self.lock();
+        if inbox.pings.len() == MAX_PINGS {
+            inbox.pings.pop_front();
+        }
+        inbox.pings.push_back(seq);
+        drop(inbox);
+        self.wake();
+    }
+
+    /// Asks the decode thread to finish.
+    pub fn stop(&self) {
+        self.lock().stop = true;
+        self.wake();
+    }
+
+    /// Requests waiting and running now.
+    pub fn counts(&self) -> (u32, u32) {
+        let inbox = self.lock();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (count(inbox.queue.len()), count(inbox.running))
+    }
+
+    /// Waits, at most for `time`, until every connection has written what it owes.
+    pub fn wait_written(&self, time: Duration) {
+        let wait = self.changed.wait_timeout_while(self.lock(), time, |inbox| inbox.open > 0);
+        drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The error for requests that come or wait while the engine stops.
+pub fn stopping() -> Error {
+    Error { kind: ErrorKind::Stopping, message: "the engine is stopping; try again".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sarai_wire::engine::Sampling;
+
+    fn job(client: &str) -> Job {
+        Job {
+            request: Generate {
+                id: "r".into(),
+                client: client.into(),
+                messages: Vec::new(),
+                max_tokens: None,
+                sampling: Sampling::default(),
+                stop: Vec::new(),
+                top_logprobs: 0,
+            },
+            prompt: vec![1],
+            key: KvKey::text("m"),
+            seed: 0,
+            mailbox: Arc::new(Mailbox::new().unwrap()),
+            queued: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn free_slots_add_to_the_room_and_a_full_house_is_busy() {
+        let shared = Shared::new(1, 1);
+        shared.submit(job("a")).unwrap();
+        shared.submit(job("b")).unwrap();
+        assert_eq!(shared.submit(job("c")).unwrap_err().kind, ErrorKind::Busy);
+        let mut inbox = shared.lock();
+        inbox.queue.pop().unwrap();
+        inbox.running = 1;
+        drop(inbox);
+        assert_eq!(shared.submit(job("c")).unwrap_err().kind, ErrorKind::Busy);
+        assert_eq!(shared.counts(), (1, 1));
+    }
+
+    #[test]
+    fn nothing_is_taken_after_a_stop() {
+        let shared = Shared::new(1, 1);
+        shared.stop();
+        assert_eq!(shared.submit(job("a")).unwrap_err().kind, ErrorKind::Stopping);
+    }
+
+    #[test]
+    fn a_flood_of_pings_is_bounded_and_the_newest_stay() {
+        let shared = Shared::new(1, 1);
+        for seq in 0..1000 {
+            shared.ping(seq);
+        }
+        let inbox = shared.lock();
+        assert_eq!(inbox.pings.len(), MAX_PINGS);
+        assert_eq!(inbox.pings.back(), Some(&999));
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_not_written_but_not_for_ever() {
+        let shared = Shared::new(1, 1);
+        let open = shared.open();
+        let begin = Instant::now();
+        shared.wait_written(Duration::from_millis(30));
+        assert!(begin.elapsed() >= Duration::from_millis(30));
+        drop(open);
+        shared.wait_written(Duration::from_secs(60));
+    }
+}

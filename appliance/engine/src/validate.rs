@@ -1,0 +1,154 @@
+//! Bounds of a request. The gateway checked them before; the engine does not rely on it.
+
+use sarai_wire::engine::{Error, ErrorKind, Generate};
+
+/// Most messages in a conversation.
+pub const MAX_MESSAGES: usize = 1024;
+/// Most stop texts, and the longest one, bytes.
+pub const MAX_STOPS: usize = 16;
+/// Longest stop text, bytes.
+pub const MAX_STOP_BYTES: usize = 1024;
+/// Most alternatives a token.
+pub const MAX_TOP: u8 = 20;
+/// Longest request id and client name, bytes.
+pub const MAX_NAME: usize = 256;
+
+/// An [`ErrorKind::Invalid`] error.
+pub fn invalid(message: impl Into<String>) -> Error {
+    Error { kind: ErrorKind::Invalid, message: message.into() }
+}
+
+/// Checks everything that needs no model.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], naming the field and its bounds.
+pub fn check(request: &Generate) -> Result<(), Error> {
+    let Generate { id, client, messages, max_tokens, sampling, stop, top_logprobs } = request;
+    if id.len() > MAX_NAME || client.len() > MAX_NAME {
+        return Err(invalid(format!("id and client are at most {MAX_NAME} bytes long")));
+    }
+    if messages.is_empty() {
+        return Err(invalid("messages is empty; at least one message is needed"));
+    }
+    if messages.len() > MAX_MESSAGES {
+        return Err(invalid(format!("{} messages are more than {MAX_MESSAGES}", messages.len())));
+    }
+    if messages.iter().all(|message| message.content.is_empty()) {
+        return Err(invalid("every message is empty; at least one needs content"));
+    }
+    if *max_tokens == Some(0) {
+        return Err(invalid("max_tokens is 0; it must be at least 1"));
+    }
+    if !(0.0..=2.0).contains(&sampling.temperature) {
+        return Err(invalid(format!("temperature is {}; it must be 0 to 2", sampling.temperature)));
+    }
+    if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+        return Err(invalid(format!("top_p is {}; it must be above 0 and at most 1", sampling.top_p)));
+    }
+    if stop.len() > MAX_STOPS {
+        return Err(invalid(format!("{} stop texts are more than {MAX_STOPS}", stop.len())));
+    }
+    if stop.iter().any(|text| text.is_empty() || text.len() > MAX_STOP_BYTES) {
+        return Err(invalid(format!("a stop text must be 1 to {MAX_STOP_BYTES} bytes long")));
+    }
+    if *top_logprobs > MAX_TOP {
+        return Err(invalid(format!("top_logprobs is {top_logprobs}; it must be 0 to {MAX_TOP}")));
+    }
+    Ok(())
+}
+
+/// Whether a prompt of `tokens` leaves room for an answer in `context`.
+///
+/// # Errors
+/// [`ErrorKind::ContextLength`] with the counts. A prompt is never cut.
+pub fn check_length(tokens: usize, context: u32) -> Result<(), Error> {
+    let context = context as usize;
+    if tokens < context {
+        return Ok(());
+    }
+    Err(Error {
+        kind: ErrorKind::ContextLength,
+        message: format!(
+            "prompt has {tokens} tokens, context holds {context}; shorten it by {}: at least one token must be \
+             left for the answer",
+            tokens - context + 1
+        ),
+    })
+}
+
+/// As [`check_length`] for a text so long that counting its tokens would be a waste: it has `at_least` many.
+///
+/// # Errors
+/// [`ErrorKind::ContextLength`] with the counts.
+pub fn check_least_length(at_least: usize, context: u32) -> Result<(), Error> {
+    if at_least < context as usize {
+        return Ok(());
+    }
+    Err(Error {
+        kind: ErrorKind::ContextLength,
+        message: format!(
+            "prompt has at least {at_least} tokens, context holds {context}; shorten it by at least {}",
+            at_least - context as usize + 1
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sarai_wire::engine::{Message, Role, Sampling};
+
+    fn good() -> Generate {
+        Generate {
+            id: "1".into(),
+            client: "c".into(),
+            messages: vec![Message { role: Role::User, content: "hi".into() }],
+            max_tokens: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            top_logprobs: 0,
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut Generate)) -> String {
+        let mut request = good();
+        change(&mut request);
+        let error = check(&request).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        error.message
+    }
+
+    #[test]
+    fn a_sound_request_passes() {
+        check(&good()).unwrap();
+    }
+
+    #[test]
+    fn each_field_has_its_bounds() {
+        assert!(refused(|r| r.messages.clear()).contains("messages"));
+        assert!(refused(|r| r.messages[0].content.clear()).contains("empty"));
+        assert!(refused(|r| r.messages = vec![r.messages[0].clone(); MAX_MESSAGES + 1]).contains("messages"));
+        assert!(refused(|r| r.max_tokens = Some(0)).contains("max_tokens"));
+        for value in [f32::NAN, f32::INFINITY, -0.1, 2.1] {
+            assert!(refused(|r| r.sampling.temperature = value).contains("temperature"));
+        }
+        for value in [f32::NAN, 0.0, -1.0, 1.1] {
+            assert!(refused(|r| r.sampling.top_p = value).contains("top_p"));
+        }
+        assert!(refused(|r| r.stop = vec![String::new()]).contains("stop"));
+        assert!(refused(|r| r.stop = vec!["x".repeat(MAX_STOP_BYTES + 1)]).contains("stop"));
+        assert!(refused(|r| r.stop = vec!["x".into(); MAX_STOPS + 1]).contains("stop"));
+        assert!(refused(|r| r.top_logprobs = 21).contains("top_logprobs"));
+        assert!(refused(|r| r.client = "x".repeat(MAX_NAME + 1)).contains("client"));
+    }
+
+    #[test]
+    fn a_prompt_must_leave_room_for_a_token() {
+        check_length(2047, 2048).unwrap();
+        let error = check_length(3000, 2048).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ContextLength);
+        assert!(error.message.starts_with("prompt has 3000 tokens, context holds 2048; shorten it by 953"));
+        assert!(check_length(2048, 2048).unwrap_err().message.contains("shorten it by 1"));
+        assert!(check_least_length(2048, 2048).is_err() && check_least_length(2047, 2048).is_ok());
+    }
+}
