@@ -75,5 +75,6 @@ use_gnupghome() {
     fi
     export GNUPGHOME
     agent_to_end=yes
-    if gpg-connect-agent --no-autostart /bye >/dev/null 2>&1; then agent_to_end=''; fi
+    # It succeeds without an agent, too; only a living one answers with its number.
+    if gpg-connect-agent --no-autostart 'getinfo pid' /bye 2>/dev/null | grep -q '^D '; then agent_to_end=''; fi
 }
