@@ -7,7 +7,8 @@
 //! | [`client`] | a small HTTPS client that trusts one certificate authority and reads event streams |
 //! | [`raw`] | TLS and TCP connections a byte at a time, for clients that misbehave |
 //! | [`process`] | what the kernel says about processes |
-//! | [`model`] | tiny made-up models |
+//! | [`gguf`] | a writer of tiny made-up models |
+//! | [`model`] | models, attested and signed |
 //! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
 //!
 //! The tests run the binaries of `target/release`; nothing here stands in for a piece of the appliance. What
@@ -15,7 +16,10 @@
 
 #![allow(clippy::missing_panics_doc)]
 
+pub mod appliance;
 pub mod client;
+pub mod gguf;
+pub mod model;
 pub mod process;
 pub mod publisher;
 pub mod raw;
