@@ -29,10 +29,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backends = PathBuf::from(
         env::var("DEP_LLAMA_BACKENDS_DIR").map_err(|_| "llama-cpp-sys-2 lacks `dynamic-backends`")?,
     );
-    let libraries = backends.parent().ok_or("the backends folder has no parent")?.join("lib");
+    let libraries = backends
+        .parent()
+        .ok_or("the backends folder has no parent")?
+        .join("lib");
     // OUT_DIR is PROFILE/build/CRATE-HASH/out.
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let profile = out.ancestors().nth(3).ok_or("OUT_DIR is not inside a profile folder")?;
+    let profile = out
+        .ancestors()
+        .nth(3)
+        .ok_or("OUT_DIR is not inside a profile folder")?;
 
     for name in LIBRARIES {
         stage(&libraries.join(name), &profile.join("lib").join(name))?;

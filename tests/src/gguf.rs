@@ -92,7 +92,9 @@ impl Tiny {
         let vocabulary = Vocabulary::new();
         let mut tensors = self.tensors(&vocabulary);
         if self.flaw == Some(Flaw::NotANumber)
-            && let Some(norm) = tensors.iter_mut().find(|tensor| tensor.name == "output_norm.weight")
+            && let Some(norm) = tensors
+                .iter_mut()
+                .find(|tensor| tensor.name == "output_norm.weight")
         {
             norm.values.fill(f32::NAN);
         }
@@ -111,7 +113,11 @@ impl Tiny {
                 file.extend_from_slice(&(*side as u64).to_le_bytes());
             }
             file.extend_from_slice(&0_u32.to_le_bytes());
-            let claimed = if self.flaw == Some(Flaw::BadOffsets) { offset + (1 << 40) } else { offset };
+            let claimed = if self.flaw == Some(Flaw::BadOffsets) {
+                offset + (1 << 40)
+            } else {
+                offset
+            };
             file.extend_from_slice(&claimed.to_le_bytes());
             offset += (tensor.values.len() * 4).next_multiple_of(ALIGNMENT) as u64;
         }
@@ -186,14 +192,22 @@ impl Tiny {
         let mut tensors = Vec::new();
         let mut add = |name: String, shape: &[usize], fill: &mut dyn FnMut(usize) -> f32| {
             let count = shape.iter().product();
-            tensors.push(Tensor { name, shape: shape.to_vec(), values: (0..count).map(fill).collect() });
+            tensors.push(Tensor {
+                name,
+                shape: shape.to_vec(),
+                values: (0..count).map(fill).collect(),
+            });
         };
         add("token_embd.weight".into(), &[WIDTH, size], &mut |_| random.next());
         add("output_norm.weight".into(), &[WIDTH], &mut |_| 1.0);
         // Rows of tokens that should be rare are zero: their logit is 0 while others reach 6.
         add("output.weight".into(), &[WIDTH, size], &mut |at| {
             let value = random.next() * 0.5;
-            if self.wild && at / WIDTH < 256 || vocabulary.is_printable(at / WIDTH) { value } else { 0.0 }
+            if self.wild && at / WIDTH < 256 || vocabulary.is_printable(at / WIDTH) {
+                value
+            } else {
+                0.0
+            }
         });
         for layer in 0..self.layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
@@ -219,18 +233,30 @@ impl Tiny {
                     }
                 }
                 Arch::Mamba => {
-                    add(name("ssm_in.weight"), &[WIDTH, 2 * MAMBA_INNER], &mut |_| random.next() * 0.3);
-                    add(name("ssm_conv1d.weight"), &[MAMBA_KERNEL, MAMBA_INNER], &mut |_| random.next());
+                    add(name("ssm_in.weight"), &[WIDTH, 2 * MAMBA_INNER], &mut |_| {
+                        random.next() * 0.3
+                    });
+                    add(
+                        name("ssm_conv1d.weight"),
+                        &[MAMBA_KERNEL, MAMBA_INNER],
+                        &mut |_| random.next(),
+                    );
                     add(name("ssm_conv1d.bias"), &[MAMBA_INNER], &mut |_| 0.0);
                     let rows = MAMBA_RANK + 2 * MAMBA_STATE;
-                    add(name("ssm_x.weight"), &[MAMBA_INNER, rows], &mut |_| random.next() * 0.2);
-                    add(name("ssm_dt.weight"), &[MAMBA_RANK, MAMBA_INNER], &mut |_| random.next() * 0.3);
+                    add(name("ssm_x.weight"), &[MAMBA_INNER, rows], &mut |_| {
+                        random.next() * 0.2
+                    });
+                    add(name("ssm_dt.weight"), &[MAMBA_RANK, MAMBA_INNER], &mut |_| {
+                        random.next() * 0.3
+                    });
                     add(name("ssm_dt.bias"), &[MAMBA_INNER], &mut |_| -2.0);
                     add(name("ssm_a"), &[MAMBA_STATE, MAMBA_INNER], &mut |at| {
                         -((at % MAMBA_STATE) as f32 + 1.0)
                     });
                     add(name("ssm_d"), &[MAMBA_INNER], &mut |_| 1.0);
-                    add(name("ssm_out.weight"), &[MAMBA_INNER, WIDTH], &mut |_| random.next() * 0.3);
+                    add(name("ssm_out.weight"), &[MAMBA_INNER, WIDTH], &mut |_| {
+                        random.next() * 0.3
+                    });
                 }
             }
         }
@@ -263,14 +289,20 @@ impl Vocabulary {
                 char::from_u32(code).map(String::from).unwrap_or_default()
             })
             .collect();
-        let merges: Vec<String> = ["h e", "i n", "Ġ t", "Ġ a", "Ġt he", "o n", "e r", "Ġ s"].map(String::from).into();
+        let merges: Vec<String> = ["h e", "i n", "Ġ t", "Ġ a", "Ġt he", "o n", "e r", "Ġ s"]
+            .map(String::from)
+            .into();
         tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
         let mut kinds = vec![NORMAL; tokens.len()];
         for control in ["<|endoftext|>", TURN_BEGIN, TURN_END] {
             tokens.push(control.into());
             kinds.push(CONTROL);
         }
-        Self { tokens, kinds, merges }
+        Self {
+            tokens,
+            kinds,
+            merges,
+        }
     }
 
     fn id(&self, token: &str) -> u32 {
@@ -326,7 +358,8 @@ impl Values {
 
     fn kinds(&mut self, key: &str, values: &[i32]) {
         self.array(key, 5, values.len());
-        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.bytes
+            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 }
 
@@ -357,7 +390,14 @@ mod tests {
     fn the_same_options_make_the_same_bytes_and_a_seed_makes_others() {
         let tiny = Tiny::default();
         assert_eq!(tiny.bytes(), tiny.bytes());
-        assert_ne!(tiny.bytes(), Tiny { seed: 2, ..tiny.clone() }.bytes());
+        assert_ne!(
+            tiny.bytes(),
+            Tiny {
+                seed: 2,
+                ..tiny.clone()
+            }
+            .bytes()
+        );
         assert!(tiny.bytes().len() < 1_000_000);
     }
 }

@@ -18,7 +18,11 @@ pub struct Answer {
 impl Answer {
     /// An empty answer that ends at the first of `stops`.
     pub fn new(stops: Vec<String>) -> Self {
-        Self { text: TextStream::new(stops), waiting: None, tokens: 0 }
+        Self {
+            text: TextStream::new(stops),
+            waiting: None,
+            tokens: 0,
+        }
     }
 
     /// Tokens so far.
@@ -42,7 +46,12 @@ impl Answer {
             Pushed::Text(text) => (text, false),
             Pushed::Stop(text) => (text, true),
         };
-        let token = Sampled { text, bytes, logprob, top };
+        let token = Sampled {
+            text,
+            bytes,
+            logprob,
+            top,
+        };
         if self.text.holds() {
             self.waiting = Some(token);
         } else {
@@ -97,6 +106,9 @@ mod tests {
 
     #[test]
     fn a_stop_text_never_shows() {
-        assert_eq!(feed(&["XY"], &["aX", "Yb"]), (vec!["a".into(), String::new()], true));
+        assert_eq!(
+            feed(&["XY"], &["aX", "Yb"]),
+            (vec!["a".into(), String::new()], true)
+        );
     }
 }

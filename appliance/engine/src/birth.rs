@@ -68,9 +68,14 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
 fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File)> {
     let (message, mut descriptors) =
         birth::recv::<ToEngine>(socket.as_fd()).context("failed to receive the start")?;
-    let ToEngine::Start(start) = message else { bail!("the first message is not a start") };
+    let ToEngine::Start(start) = message else {
+        bail!("the first message is not a start")
+    };
     if descriptors.len() != 1 {
-        let reason = format!("take the model: {} descriptors came, one was expected", descriptors.len());
+        let reason = format!(
+            "take the model: {} descriptors came, one was expected",
+            descriptors.len()
+        );
         announce_failure(socket, &reason);
         bail!("failed to {reason}");
     }
@@ -157,7 +162,12 @@ fn work(
     };
     let pongs = Arc::clone(socket);
     let pong = Box::new(move |seq, queued, running, tokens| {
-        let message = FromEngine::Pong { seq, queued, running, tokens };
+        let message = FromEngine::Pong {
+            seq,
+            queued,
+            running,
+            tokens,
+        };
         if let Err(error) = birth::send(pongs.as_fd(), &message, &[]) {
             crate::warning!("failed to {error}");
         }
@@ -174,8 +184,15 @@ fn work(
         params.slots,
         params.context
     );
-    birth::send(socket.as_fd(), &FromEngine::Ready { info: frontend.info.clone(), load_ms }, &[])
-        .context("announce readiness")?;
+    birth::send(
+        socket.as_fd(),
+        &FromEngine::Ready {
+            info: frontend.info.clone(),
+            load_ms,
+        },
+        &[],
+    )
+    .context("announce readiness")?;
     worker.run();
     Ok(())
 }

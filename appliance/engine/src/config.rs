@@ -21,7 +21,11 @@ pub struct BadParameters(String);
 /// # Errors
 /// [`BadParameters`], naming the field and its bounds.
 pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
-    let EngineStart { model, digest, params } = start;
+    let EngineStart {
+        model,
+        digest,
+        params,
+    } = start;
     let bad = |text: String| Err(BadParameters(text));
     if model.is_empty() || model.len() > 256 {
         return bad("the model id must be 1 to 256 bytes long".into());
@@ -30,7 +34,10 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
         return bad("the digest must be 64 lower-case hex digits".into());
     }
     if !(32..=MAX_CONTEXT).contains(&params.context) {
-        return bad(format!("a context of {} tokens is not 32 to {MAX_CONTEXT}", params.context));
+        return bad(format!(
+            "a context of {} tokens is not 32 to {MAX_CONTEXT}",
+            params.context
+        ));
     }
     if !(1..=MAX_SLOTS).contains(&params.slots) {
         return bad(format!("{} slots are not 1 to {MAX_SLOTS}", params.slots));
@@ -39,7 +46,12 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
         return bad(format!("a queue of {} is more than {MAX_QUEUE}", params.queue));
     }
     if !BATCH.contains(&params.batch) {
-        return bad(format!("a batch of {} is not {} to {}", params.batch, BATCH.start(), BATCH.end()));
+        return bad(format!(
+            "a batch of {} is not {} to {}",
+            params.batch,
+            BATCH.start(),
+            BATCH.end()
+        ));
     }
     Ok(())
 }
@@ -63,7 +75,11 @@ mod tests {
     use sarai_wire::birth::EngineParams;
 
     fn good() -> EngineStart {
-        EngineStart { model: "m".into(), digest: "0".repeat(64), params: EngineParams::default() }
+        EngineStart {
+            model: "m".into(),
+            digest: "0".repeat(64),
+            params: EngineParams::default(),
+        }
     }
 
     fn refused(change: impl FnOnce(&mut EngineStart)) -> String {
@@ -90,6 +106,11 @@ mod tests {
     fn a_context_beyond_the_training_is_refused() {
         check_trained(2048, 2048).unwrap();
         check_trained(2048, 0).unwrap();
-        assert!(check_trained(4096, 2048).unwrap_err().to_string().contains("4096"));
+        assert!(
+            check_trained(4096, 2048)
+                .unwrap_err()
+                .to_string()
+                .contains("4096")
+        );
     }
 }

@@ -27,12 +27,19 @@ impl Mailbox {
     /// When the process is out of descriptors.
     pub fn new() -> std::io::Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { events: Mutex::default(), ready, cancelled: AtomicBool::new(false) })
+        Ok(Self {
+            events: Mutex::default(),
+            ready,
+            cancelled: AtomicBool::new(false),
+        })
     }
 
     /// Adds an event and wakes the reader.
     pub fn send(&self, event: Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
         // The counter cannot overflow, and its descriptor is open as long as `self`.
         let _ = self.ready.write(1);
     }
@@ -67,7 +74,10 @@ mod tests {
     fn events_arrive_in_order_and_once() {
         let mailbox = Mailbox::new().unwrap();
         for cached_tokens in 0..3 {
-            mailbox.send(Event::Started { prompt_tokens: 9, cached_tokens });
+            mailbox.send(Event::Started {
+                prompt_tokens: 9,
+                cached_tokens,
+            });
         }
         let seen: Vec<u32> = mailbox
             .take()

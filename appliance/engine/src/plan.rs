@@ -25,7 +25,10 @@ pub enum State {
 /// Generating slots come first. What `chunk` allows goes to the prompts in equal parts, so that a short prompt
 /// does not wait for a long one; what one does not need goes to the others.
 pub fn step(states: &[State], chunk: usize, batch: usize) -> Vec<usize> {
-    let mut shares: Vec<usize> = states.iter().map(|s| usize::from(*s == State::Generate)).collect();
+    let mut shares: Vec<usize> = states
+        .iter()
+        .map(|s| usize::from(*s == State::Generate))
+        .collect();
     let generating: usize = shares.iter().sum();
     let mut room = chunk.min(batch.saturating_sub(generating));
     let mut hungry: Vec<(usize, usize)> = states
@@ -64,9 +67,15 @@ impl Pace {
 
     /// Prompt tokens the next step may take; `shared` when someone is generating.
     pub fn chunk(&self, shared: bool) -> usize {
-        let Some(rate) = self.rate else { return self.batch.min(64) };
+        let Some(rate) = self.rate else {
+            return self.batch.min(64);
+        };
         let time = if shared { SHARED_STEP } else { LONE_STEP };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive; saturates"
+        )]
         let tokens = (rate * time.as_secs_f64()) as usize;
         tokens.clamp(LEAST_CHUNK.min(self.batch), self.batch)
     }

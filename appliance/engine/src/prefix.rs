@@ -19,7 +19,11 @@ pub struct KvKey {
 impl KvKey {
     /// The key of a text prompt without an adapter.
     pub fn text(model: &str) -> Self {
-        Self { model: model.to_owned(), adapter: None, images: Vec::new() }
+        Self {
+            model: model.to_owned(),
+            adapter: None,
+            images: Vec::new(),
+        }
     }
 }
 
@@ -121,9 +125,15 @@ mod tests {
 
     #[test]
     fn slot_and_cache_agree_after_a_rewind_whatever_the_model_can() {
-        for (partial, keep, expected) in
-            [(true, 2, 2), (false, 2, 0), (true, 4, 4), (false, 4, 4), (true, 0, 0), (false, 0, 0), (false, 9, 4)]
-        {
+        for (partial, keep, expected) in [
+            (true, 2, 2),
+            (false, 2, 0),
+            (true, 4, 4),
+            (false, 4, 4),
+            (true, 0, 0),
+            (false, 0, 0),
+            (false, 9, 4),
+        ] {
             let mut memory = Fake { tokens: 4, partial };
             let mut slot = cached(&[1, 2, 3, 4]);
             assert_eq!(rewind(&mut memory, 0, &mut slot, keep), expected);
@@ -132,11 +142,18 @@ mod tests {
     }
 
     fn cached(tokens: &[Token]) -> Cached {
-        Cached { key: KvKey::text("m"), tokens: tokens.to_vec() }
+        Cached {
+            key: KvKey::text("m"),
+            tokens: tokens.to_vec(),
+        }
     }
 
     fn pick(slots: &[(Cached, u64)], prompt: &[Token]) -> Option<(usize, usize)> {
-        let idle = slots.iter().enumerate().map(|(slot, (cached, used))| Idle { slot, cached, used: *used });
+        let idle = slots.iter().enumerate().map(|(slot, (cached, used))| Idle {
+            slot,
+            cached,
+            used: *used,
+        });
         choose(idle, &KvKey::text("m"), prompt)
     }
 
@@ -155,8 +172,26 @@ mod tests {
         let prompt = [1, 2, 3, 4];
         assert_eq!(held.reusable(&key, &prompt), 3);
         assert_eq!(held.reusable(&KvKey::text("other"), &prompt), 0);
-        assert_eq!(held.reusable(&KvKey { adapter: Some("a".into()), ..key.clone() }, &prompt), 0);
-        assert_eq!(held.reusable(&KvKey { images: vec!["i".into()], ..key }, &prompt), 0);
+        assert_eq!(
+            held.reusable(
+                &KvKey {
+                    adapter: Some("a".into()),
+                    ..key.clone()
+                },
+                &prompt
+            ),
+            0
+        );
+        assert_eq!(
+            held.reusable(
+                &KvKey {
+                    images: vec!["i".into()],
+                    ..key
+                },
+                &prompt
+            ),
+            0
+        );
     }
 
     #[test]

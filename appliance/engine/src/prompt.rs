@@ -92,14 +92,28 @@ pub fn tokenise(rendered: &Rendered, markers: &Markers, vocab: &impl Tokenise) -
         };
         let before = &text[plain..at];
         let before = if strip { before.trim_ascii_start() } else { before };
-        push_plain(if marker.strips_left { before.trim_ascii_end() } else { before }, markers, vocab, &mut tokens);
+        push_plain(
+            if marker.strips_left {
+                before.trim_ascii_end()
+            } else {
+                before
+            },
+            markers,
+            vocab,
+            &mut tokens,
+        );
         tokens.push(marker.token);
         at += marker.text.len();
         plain = at;
         strip = marker.strips_right;
     }
     let rest = &text[plain..];
-    push_plain(if strip { rest.trim_ascii_start() } else { rest }, markers, vocab, &mut tokens);
+    push_plain(
+        if strip { rest.trim_ascii_start() } else { rest },
+        markers,
+        vocab,
+        &mut tokens,
+    );
     tokens
 }
 
@@ -240,7 +254,10 @@ mod tests {
     #[test]
     fn of_two_markers_at_one_place_the_longer_wins() {
         let markers = Markers::new(vec![special(1, "<a>", true), special(2, "<a><b>", true)], "");
-        assert_eq!(tokenise(&rendered(&[("<a><b><a>", false)]), &markers, &Bytes), [2, 1]);
+        assert_eq!(
+            tokenise(&rendered(&[("<a><b><a>", false)]), &markers, &Bytes),
+            [2, 1]
+        );
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub struct Full;
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { lines: VecDeque::new(), length: 0 }
+        Self {
+            lines: VecDeque::new(),
+            length: 0,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ impl<T> FairQueue<T> {
         if let Some(line) = self.lines.iter_mut().find(|line| line.client == client) {
             line.waiting.push_back(item);
         } else {
-            self.lines.push_back(Line { client: client.to_owned(), waiting: VecDeque::from([item]) });
+            self.lines.push_back(Line {
+                client: client.to_owned(),
+                waiting: VecDeque::from([item]),
+            });
         }
         Ok(())
     }

@@ -103,14 +103,20 @@ pub fn choose(
         scratch.terms.resize(logits.len(), 0.0);
         draw(logits, max, best, sampling, random, scratch)
     };
-    #[expect(clippy::cast_possible_truncation, reason = "a logarithm of at most the vocabulary's size")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a logarithm of at most the vocabulary's size"
+    )]
     let log_mass = mass.ln() as f32;
     let logprob = |index: usize| logits[index] - max - log_mass;
     find_top(logits, top, &mut scratch.top);
     for (_, value) in &mut scratch.top {
         *value = *value - max - log_mass;
     }
-    Ok(Choice { token: id(index), logprob: logprob(index) })
+    Ok(Choice {
+        token: id(index),
+        logprob: logprob(index),
+    })
 }
 
 /// Vocabularies are counted in `i32` by llama.cpp, so every index fits.
@@ -144,7 +150,11 @@ fn draw(
     // The nucleus without sorting the vocabulary: tokens fall into buckets by their distance from the best one,
     // whole buckets are taken until the mass is reached, and only the last bucket is sorted.
     let bucket = |logit: f32| -> usize {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates on purpose")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates on purpose"
+        )]
         let at = ((max - logit) * inverse * BUCKETS_PER_NAT) as usize;
         at.min(BUCKETS - 1)
     };
@@ -172,7 +182,9 @@ fn draw(
         }
     }
     let term = |index: u32| terms[index as usize];
-    scratch.border.sort_unstable_by(|a, b| term(*b).total_cmp(&term(*a)).then(a.cmp(b)));
+    scratch
+        .border
+        .sort_unstable_by(|a, b| term(*b).total_cmp(&term(*a)).then(a.cmp(b)));
     for &index in &scratch.border {
         if kept >= wanted && !scratch.nucleus.is_empty() {
             break;
@@ -218,7 +230,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn pick(logits: &[f32], temperature: f32, top_p: f32, seed: u64) -> Choice {
-        let sampling = Sampling { temperature, top_p, seed: None };
+        let sampling = Sampling {
+            temperature,
+            top_p,
+            seed: None,
+        };
         let mut scratch = Scratch::new(logits.len());
         choose(logits, &sampling, &mut Random::new(seed), 0, &mut scratch).unwrap()
     }
@@ -237,9 +253,17 @@ mod tests {
         let draw = |seed| {
             let mut random = Random::new(seed);
             let mut scratch = Scratch::new(logits.len());
-            let sampling = Sampling { temperature: 1.0, top_p: 0.9, seed: None };
+            let sampling = Sampling {
+                temperature: 1.0,
+                top_p: 0.9,
+                seed: None,
+            };
             (0..50)
-                .map(|_| choose(&logits, &sampling, &mut random, 0, &mut scratch).unwrap().token)
+                .map(|_| {
+                    choose(&logits, &sampling, &mut random, 0, &mut scratch)
+                        .unwrap()
+                        .token
+                })
                 .collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
@@ -253,14 +277,21 @@ mod tests {
         let mut counts = [0_u32; 3];
         let mut random = Random::new(42);
         let mut scratch = Scratch::new(3);
-        let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed: None };
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            seed: None,
+        };
         for _ in 0..30_000 {
             let choice = choose(&logits, &sampling, &mut random, 0, &mut scratch).unwrap();
             counts[usize::try_from(choice.token).unwrap()] += 1;
         }
         for (count, logit) in counts.iter().zip(logits) {
             let share = f64::from(*count) / 30_000.0;
-            assert!((share - f64::from(logit.exp() / mass)).abs() < 0.015, "{counts:?}");
+            assert!(
+                (share - f64::from(logit.exp() / mass)).abs() < 0.015,
+                "{counts:?}"
+            );
         }
     }
 

@@ -48,7 +48,11 @@ impl Frontend {
     fn prompt(&self, request: &Generate) -> Result<Vec<crate::llama::Token>, Error> {
         validate::check(request)?;
         let context = self.info.context;
-        let bytes: usize = request.messages.iter().map(|message| message.content.trim().len()).sum();
+        let bytes: usize = request
+            .messages
+            .iter()
+            .map(|message| message.content.trim().len())
+            .sum();
         validate::check_least_length(bytes / self.longest_piece, context)?;
         let rendered = self
             .template
@@ -74,7 +78,9 @@ impl Frontend {
 /// # Errors
 /// When the thread cannot be started.
 pub fn start(listener: UnixListener, frontend: Arc<Frontend>, shared: Arc<Shared>) -> io::Result<()> {
-    std::thread::Builder::new().name("accept".into()).spawn(move || accept(&listener, &frontend, &shared))?;
+    std::thread::Builder::new()
+        .name("accept".into())
+        .spawn(move || accept(&listener, &frontend, &shared))?;
     Ok(())
 }
 
@@ -96,7 +102,10 @@ fn accept(listener: &UnixListener, frontend: &Arc<Frontend>, shared: &Arc<Shared
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) {
                     crate::warning!("failed to accept a connection: {error}");
                     // Out of descriptors, most likely: they come back when connections end.
                     std::thread::sleep(Duration::from_millis(50));
@@ -123,15 +132,24 @@ fn seat(
         taken.fetch_sub(1, Ordering::AcqRel);
         let message = format!("{MAX_CONNECTIONS} connections are open already; try again later");
         // Fits the socket's buffer, so it does not block; if the client is gone, so be it.
-        let _ = frame::write(&mut stream, &Event::Error(Error { kind: ErrorKind::Busy, message }));
+        let _ = frame::write(
+            &mut stream,
+            &Event::Error(Error {
+                kind: ErrorKind::Busy,
+                message,
+            }),
+        );
         return Ok(());
     }
     let seat = Seat(Arc::clone(taken));
     let (frontend, shared) = (Arc::clone(frontend), Arc::clone(shared));
-    std::thread::Builder::new().name("connection".into()).stack_size(STACK).spawn(move || {
-        let _seat = seat;
-        converse(&mut stream, &frontend, &shared);
-    })?;
+    std::thread::Builder::new()
+        .name("connection".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let _seat = seat;
+            converse(&mut stream, &frontend, &shared);
+        })?;
     Ok(())
 }
 
@@ -165,7 +183,11 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
 
 fn info(frontend: &Frontend, shared: &Shared) -> Info {
     let (queued, running) = shared.counts();
-    Info { queued, running, ..frontend.info.clone() }
+    Info {
+        queued,
+        running,
+        ..frontend.info.clone()
+    }
 }
 
 fn generate(
@@ -190,7 +212,10 @@ fn generate(
 fn submit(request: &mut Generate, frontend: &Frontend, shared: &Shared) -> Result<Arc<Mailbox>, Error> {
     let prompt = frontend.prompt(request)?;
     request.messages = Vec::new();
-    let failed = |what: String| Error { kind: ErrorKind::Failed, message: what };
+    let failed = |what: String| Error {
+        kind: ErrorKind::Failed,
+        message: what,
+    };
     let seed = match request.sampling.seed {
         Some(seed) => seed,
         None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,

@@ -69,7 +69,12 @@ impl Drop for OpenRequest<'_> {
 impl Shared {
     /// For `slots` requests at the same time and `waiting` behind them.
     pub fn new(slots: usize, waiting: usize) -> Self {
-        Self { inbox: Mutex::default(), changed: Condvar::new(), slots, waiting }
+        Self {
+            inbox: Mutex::default(),
+            changed: Condvar::new(),
+            slots,
+            waiting,
+        }
     }
 
     /// The inbox, locked.
@@ -144,14 +149,19 @@ impl Shared {
 
     /// Waits, at most for `time`, until every connection has written what it owes.
     pub fn wait_written(&self, time: Duration) {
-        let wait = self.changed.wait_timeout_while(self.lock(), time, |inbox| inbox.open > 0);
+        let wait = self
+            .changed
+            .wait_timeout_while(self.lock(), time, |inbox| inbox.open > 0);
         drop(wait.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 /// The error for requests that come or wait while the engine stops.
 pub fn stopping() -> Error {
-    Error { kind: ErrorKind::Stopping, message: "the engine is stopping; try again".into() }
+    Error {
+        kind: ErrorKind::Stopping,
+        message: "the engine is stopping; try again".into(),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ fn exp_nonpositive(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding 1.5 * 2^23 rounds to the nearest whole number without a call.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = if x > -87.0 { x } else { -87.0 };
+    let clamped = if x >= -87.0 { x } else { -87.0 };
     let n = (clamped * LOG2_E + ROUND) - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.987_569_1e-4;
@@ -24,7 +24,7 @@ fn exp_nonpositive(x: f32) -> f32 {
     let p = p * r * r + r + 1.0;
     #[expect(clippy::cast_possible_truncation, reason = "n lies between -126 and 0")]
     let scale = f32::from_bits((((n as i32) + 127) as u32) << 23);
-    if x > -87.0 { p * scale } else { 0.0 }
+    if x >= -87.0 { p * scale } else { 0.0 }
 }
 
 /// `Σ e^((l - max) · inverse)`; each term is also written to `terms` when there is room for it.

@@ -23,20 +23,34 @@ impl TextStream {
     /// A stream that ends at the first of `stops`. Empty stop texts are ignored.
     pub fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { stops, bytes: Vec::new(), held: String::new() }
+        Self {
+            stops,
+            bytes: Vec::new(),
+            held: String::new(),
+        }
     }
 
     /// Adds the bytes of a token.
     pub fn push(&mut self, bytes: &[u8]) -> Pushed {
         self.bytes.extend_from_slice(bytes);
         self.take_characters();
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        if let Some(at) = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min()
+        {
             let mut text = std::mem::take(&mut self.held);
             text.truncate(at);
             self.bytes.clear();
             return Pushed::Stop(text);
         }
-        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         Pushed::Text(std::mem::replace(&mut self.held, rest))
     }
@@ -120,7 +134,10 @@ mod tests {
         let mut stream = TextStream::new(Vec::new());
         assert_eq!(stream.push(&[0xf0, 0x9f]), Pushed::Text(String::new()));
         assert!(stream.holds());
-        assert_eq!(stream.push(&[0x98, 0x80, b'!']), Pushed::Text("\u{1f600}!".into()));
+        assert_eq!(
+            stream.push(&[0x98, 0x80, b'!']),
+            Pushed::Text("\u{1f600}!".into())
+        );
         assert!(!stream.holds());
     }
 

@@ -15,7 +15,10 @@ pub const MAX_NAME: usize = 256;
 
 /// An [`ErrorKind::Invalid`] error.
 pub fn invalid(message: impl Into<String>) -> Error {
-    Error { kind: ErrorKind::Invalid, message: message.into() }
+    Error {
+        kind: ErrorKind::Invalid,
+        message: message.into(),
+    }
 }
 
 /// Checks everything that needs no model.
@@ -23,15 +26,28 @@ pub fn invalid(message: impl Into<String>) -> Error {
 /// # Errors
 /// [`ErrorKind::Invalid`], naming the field and its bounds.
 pub fn check(request: &Generate) -> Result<(), Error> {
-    let Generate { id, client, messages, max_tokens, sampling, stop, top_logprobs } = request;
+    let Generate {
+        id,
+        client,
+        messages,
+        max_tokens,
+        sampling,
+        stop,
+        top_logprobs,
+    } = request;
     if id.len() > MAX_NAME || client.len() > MAX_NAME {
-        return Err(invalid(format!("id and client are at most {MAX_NAME} bytes long")));
+        return Err(invalid(format!(
+            "id and client are at most {MAX_NAME} bytes long"
+        )));
     }
     if messages.is_empty() {
         return Err(invalid("messages is empty; at least one message is needed"));
     }
     if messages.len() > MAX_MESSAGES {
-        return Err(invalid(format!("{} messages are more than {MAX_MESSAGES}", messages.len())));
+        return Err(invalid(format!(
+            "{} messages are more than {MAX_MESSAGES}",
+            messages.len()
+        )));
     }
     if messages.iter().all(|message| message.content.is_empty()) {
         return Err(invalid("every message is empty; at least one needs content"));
@@ -40,19 +56,35 @@ pub fn check(request: &Generate) -> Result<(), Error> {
         return Err(invalid("max_tokens is 0; it must be at least 1"));
     }
     if !(0.0..=2.0).contains(&sampling.temperature) {
-        return Err(invalid(format!("temperature is {}; it must be 0 to 2", sampling.temperature)));
+        return Err(invalid(format!(
+            "temperature is {}; it must be 0 to 2",
+            sampling.temperature
+        )));
     }
     if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-        return Err(invalid(format!("top_p is {}; it must be above 0 and at most 1", sampling.top_p)));
+        return Err(invalid(format!(
+            "top_p is {}; it must be above 0 and at most 1",
+            sampling.top_p
+        )));
     }
     if stop.len() > MAX_STOPS {
-        return Err(invalid(format!("{} stop texts are more than {MAX_STOPS}", stop.len())));
+        return Err(invalid(format!(
+            "{} stop texts are more than {MAX_STOPS}",
+            stop.len()
+        )));
     }
-    if stop.iter().any(|text| text.is_empty() || text.len() > MAX_STOP_BYTES) {
-        return Err(invalid(format!("a stop text must be 1 to {MAX_STOP_BYTES} bytes long")));
+    if stop
+        .iter()
+        .any(|text| text.is_empty() || text.len() > MAX_STOP_BYTES)
+    {
+        return Err(invalid(format!(
+            "a stop text must be 1 to {MAX_STOP_BYTES} bytes long"
+        )));
     }
     if *top_logprobs > MAX_TOP {
-        return Err(invalid(format!("top_logprobs is {top_logprobs}; it must be 0 to {MAX_TOP}")));
+        return Err(invalid(format!(
+            "top_logprobs is {top_logprobs}; it must be 0 to {MAX_TOP}"
+        )));
     }
     Ok(())
 }
@@ -102,7 +134,10 @@ mod tests {
         Generate {
             id: "1".into(),
             client: "c".into(),
-            messages: vec![Message { role: Role::User, content: "hi".into() }],
+            messages: vec![Message {
+                role: Role::User,
+                content: "hi".into(),
+            }],
             max_tokens: None,
             sampling: Sampling::default(),
             stop: Vec::new(),
@@ -147,8 +182,17 @@ mod tests {
         check_length(2047, 2048).unwrap();
         let error = check_length(3000, 2048).unwrap_err();
         assert_eq!(error.kind, ErrorKind::ContextLength);
-        assert!(error.message.starts_with("prompt has 3000 tokens, context holds 2048; shorten it by 953"));
-        assert!(check_length(2048, 2048).unwrap_err().message.contains("shorten it by 1"));
+        assert!(
+            error
+                .message
+                .starts_with("prompt has 3000 tokens, context holds 2048; shorten it by 953")
+        );
+        assert!(
+            check_length(2048, 2048)
+                .unwrap_err()
+                .message
+                .contains("shorten it by 1")
+        );
         assert!(check_least_length(2048, 2048).is_err() && check_least_length(2047, 2048).is_ok());
     }
 }

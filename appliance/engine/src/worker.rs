@@ -105,7 +105,10 @@ impl<'model> Worker<'model> {
         pong: Pong,
     ) -> Self {
         let empty = || Slot {
-            cached: Cached { key: KvKey::text(""), tokens: Vec::new() },
+            cached: Cached {
+                key: KvKey::text(""),
+                tokens: Vec::new(),
+            },
             used: 0,
             active: None,
         };
@@ -139,7 +142,9 @@ impl<'model> Worker<'model> {
         if sound {
             Ok(())
         } else {
-            Err(LlamaError::Model("its first logits are not finite numbers".into()))
+            Err(LlamaError::Model(
+                "its first logits are not finite numbers".into(),
+            ))
         }
     }
 
@@ -210,7 +215,11 @@ impl<'model> Worker<'model> {
             .iter()
             .enumerate()
             .filter(|(_, slot)| slot.active.is_none())
-            .map(|(number, slot)| Idle { slot: number, cached: &slot.cached, used: slot.used });
+            .map(|(number, slot)| Idle {
+                slot: number,
+                cached: &slot.cached,
+                used: slot.used,
+            });
         let Some((number, common)) = prefix::choose(idle, &job.key, &job.prompt) else {
             // Only called while a slot is idle; an answer all the same.
             job.mailbox.send(Event::Error(Error {
@@ -224,8 +233,10 @@ impl<'model> Worker<'model> {
         slot.cached.key = job.key.clone();
         self.clock += 1;
         slot.used = self.clock;
-        job.mailbox
-            .send(Event::Started { prompt_tokens: count(job.prompt.len()), cached_tokens: count(kept) });
+        job.mailbox.send(Event::Started {
+            prompt_tokens: count(job.prompt.len()),
+            cached_tokens: count(kept),
+        });
         slot.active = Some(Active {
             answer: Answer::new(job.request.stop.clone()),
             random: Random::new(job.seed),
@@ -240,7 +251,11 @@ impl<'model> Worker<'model> {
     fn drop_cancelled(&mut self) {
         for slot in &mut self.slots {
             // What was decoded so far stays in the cache: the client may come back with the same conversation.
-            if slot.active.as_ref().is_some_and(|active| active.job.mailbox.is_cancelled()) {
+            if slot
+                .active
+                .as_ref()
+                .is_some_and(|active| active.job.mailbox.is_cancelled())
+            {
                 slot.active = None;
             }
         }
@@ -282,7 +297,9 @@ impl<'model> Worker<'model> {
                     outputs.push((number, index));
                 }
             }
-            slot.cached.tokens.extend_from_slice(&prompt[begin..begin + share]);
+            slot.cached
+                .tokens
+                .extend_from_slice(&prompt[begin..begin + share]);
         }
         if self.batch.is_empty() {
             return;
@@ -304,7 +321,13 @@ impl<'model> Worker<'model> {
         for (number, _) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
             self.context.forget(sequence(number));
             self.slots[number].cached.tokens.clear();
-            self.fail(number, Error { kind: ErrorKind::Failed, message: format!("failed to {error}") });
+            self.fail(
+                number,
+                Error {
+                    kind: ErrorKind::Failed,
+                    message: format!("failed to {error}"),
+                },
+            );
         }
     }
 
@@ -316,17 +339,35 @@ impl<'model> Worker<'model> {
 
     /// Picks the slot's next token and decides whether the answer goes on.
     fn advance(&mut self, number: usize, index: usize) {
-        let Some(active) = &mut self.slots[number].active else { return };
+        let Some(active) = &mut self.slots[number].active else {
+            return;
+        };
         let request = &active.job.request;
-        let choice = self.context.logits(index).ok_or(sampling::NotFinite).and_then(|logits| {
-            let top = usize::from(request.top_logprobs);
-            sampling::choose(logits, &request.sampling, &mut active.random, top, &mut self.scratch)
-        });
+        let choice = self
+            .context
+            .logits(index)
+            .ok_or(sampling::NotFinite)
+            .and_then(|logits| {
+                let top = usize::from(request.top_logprobs);
+                sampling::choose(
+                    logits,
+                    &request.sampling,
+                    &mut active.random,
+                    top,
+                    &mut self.scratch,
+                )
+            });
         let choice = match choice {
             Ok(choice) => choice,
             Err(error) => {
                 let message = format!("failed to {error}");
-                self.fail(number, Error { kind: ErrorKind::Failed, message });
+                self.fail(
+                    number,
+                    Error {
+                        kind: ErrorKind::Failed,
+                        message,
+                    },
+                );
                 return;
             }
         };
@@ -341,10 +382,15 @@ impl<'model> Worker<'model> {
         let top = self.scratch.top.iter().map(|(token, logprob)| {
             let mut bytes = Vec::new();
             vocab.piece(*token, true, &mut bytes);
-            Alternative { bytes, logprob: *logprob }
+            Alternative {
+                bytes,
+                logprob: *logprob,
+            }
         });
         let mailbox = Arc::clone(&active.job.mailbox);
-        let stopped = active.answer.push(bytes, choice.logprob, top.collect(), |event| mailbox.send(event));
+        let stopped = active
+            .answer
+            .push(bytes, choice.logprob, top.collect(), |event| mailbox.send(event));
         self.tokens += 1;
         let most = request.max_tokens.unwrap_or(u32::MAX);
         let full = active.job.prompt.len() + active.answer.tokens() as usize >= self.context_size;
@@ -358,7 +404,9 @@ impl<'model> Worker<'model> {
     }
 
     fn finish(&mut self, number: usize, finish_reason: FinishReason) {
-        let Some(mut active) = self.slots[number].active.take() else { return };
+        let Some(mut active) = self.slots[number].active.take() else {
+            return;
+        };
         let now = Instant::now();
         let first = active.first.unwrap_or(now);
         let mailbox = Arc::clone(&active.job.mailbox);

@@ -24,7 +24,9 @@ fn arguments(mut given: Vec<String>) -> Result<Arguments> {
     let mut threads = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(at) = given.iter().position(|word| word == "--threads") {
         let count = given.get(at + 1).with_context(|| USAGE)?;
-        threads = count.parse().with_context(|| format!("failed to read the thread count {count:?}"))?;
+        threads = count
+            .parse()
+            .with_context(|| format!("failed to read the thread count {count:?}"))?;
         given.drain(at..at + 2);
     }
     if !(1..=256).contains(&threads) {
@@ -34,9 +36,17 @@ fn arguments(mut given: Vec<String>) -> Result<Arguments> {
         bail!("{USAGE}\ntypes: {}", Type::names().collect::<Vec<_>>().join(" "));
     };
     let kind = Type::parse(kind).with_context(|| {
-        format!("unknown type {kind:?}; known: {}", Type::names().collect::<Vec<_>>().join(" "))
+        format!(
+            "unknown type {kind:?}; known: {}",
+            Type::names().collect::<Vec<_>>().join(" ")
+        )
     })?;
-    Ok(Arguments { from: from.into(), to: to.into(), kind, threads })
+    Ok(Arguments {
+        from: from.into(),
+        to: to.into(),
+        kind,
+        threads,
+    })
 }
 
 fn run() -> Result<()> {
@@ -55,7 +65,11 @@ fn run() -> Result<()> {
         let _ = fs::remove_file(&aside);
     }
     let after = made.with_context(|| format!("failed to make {}", given.to.display()))?;
-    println!("{} {before} bytes -> {} {after} bytes", given.from.display(), given.to.display());
+    println!(
+        "{} {before} bytes -> {} {after} bytes",
+        given.from.display(),
+        given.to.display()
+    );
     Ok(())
 }
 
@@ -63,7 +77,10 @@ fn commit(aside: &Path, to: &Path) -> Result<u64> {
     let file = File::open(aside)?;
     file.sync_all()?;
     fs::rename(aside, to)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = to
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(file.metadata()?.len())
 }

@@ -60,7 +60,11 @@ impl Backend {
                 tried.push(variant);
                 continue;
             }
-            let mut backend = Self { _started: started, registry, variant: String::new() };
+            let mut backend = Self {
+                _started: started,
+                registry,
+                variant: String::new(),
+            };
             backend.variant = backend.loaded_variant()?;
             return Ok(backend);
         }
@@ -125,7 +129,9 @@ fn module_of(address: *const c_void) -> Option<PathBuf> {
     }
     // SAFETY: a non-null dli_fname is a C string that lives as long as the object is loaded.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
-    Some(PathBuf::from(std::ffi::OsString::from_vec(name.to_bytes().to_vec())))
+    Some(PathBuf::from(std::ffi::OsString::from_vec(
+        name.to_bytes().to_vec(),
+    )))
 }
 
 fn install_logs() {
@@ -189,5 +195,8 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _da
 
 /// What llama.cpp logged as errors since the last call, each after ": "; for the reason of a failure.
 pub fn take_complaints() -> String {
-    COMPLAINTS.lock().map(|mut trail| std::mem::take(&mut *trail)).unwrap_or_default()
+    COMPLAINTS
+        .lock()
+        .map(|mut trail| std::mem::take(&mut *trail))
+        .unwrap_or_default()
 }

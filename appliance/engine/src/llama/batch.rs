@@ -62,7 +62,8 @@ impl Batch {
     /// The C view, valid until the batch is touched again.
     pub(super) fn as_raw(&mut self) -> sys::llama_batch {
         self.pointers.clear();
-        self.pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        self.pointers
+            .extend(self.sequences.iter_mut().map(std::ptr::from_mut));
         sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
             token: self.tokens.as_mut_ptr(),

@@ -79,7 +79,12 @@ impl<'model> Context<'model> {
             .ok_or_else(|| LlamaError::Context(take_complaints().trim_start_matches(": ").to_owned()))?;
         // SAFETY: both are valid; the pool outlives the context, which borrows it.
         unsafe { sys::llama_attach_threadpool(context.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
-        Ok(Self { context, vocabulary: model.vocab().len(), _threads: threads, _model: model })
+        Ok(Self {
+            context,
+            vocabulary: model.vocab().len(),
+            _threads: threads,
+            _model: model,
+        })
     }
 
     /// Decodes a batch.
@@ -90,7 +95,11 @@ impl<'model> Context<'model> {
         take_complaints();
         // SAFETY: the batch is valid during the call, its sequences are below the number of slots.
         let status = unsafe { sys::llama_decode(self.context.as_ptr(), batch.as_raw()) };
-        if status == 0 { Ok(()) } else { Err(LlamaError::Decode(status, take_complaints())) }
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(LlamaError::Decode(status, take_complaints()))
+        }
     }
 
     /// Logits after the token at `index` of the last batch, one for each token of the vocabulary; `None` when

@@ -23,15 +23,105 @@ pub struct Features {
 
 /// The variants, best first: the order of ggml's own scores.
 const VARIANTS: [(&str, Features); 9] = [
-    ("sapphirerapids", Features { avx_vnni: false, avx512: true, vbmi: true, vnni: true, bf16: true, amx: true }),
-    ("zen4", Features { avx_vnni: false, avx512: true, vbmi: true, vnni: true, bf16: true, amx: false }),
-    ("cooperlake", Features { avx_vnni: false, avx512: true, vbmi: false, vnni: true, bf16: true, amx: false }),
-    ("icelake", Features { avx_vnni: false, avx512: true, vbmi: true, vnni: true, bf16: false, amx: false }),
-    ("cascadelake", Features { avx_vnni: false, avx512: true, vbmi: false, vnni: true, bf16: false, amx: false }),
-    ("cannonlake", Features { avx_vnni: false, avx512: true, vbmi: true, vnni: false, bf16: false, amx: false }),
-    ("skylakex", Features { avx_vnni: false, avx512: true, vbmi: false, vnni: false, bf16: false, amx: false }),
-    ("alderlake", Features { avx_vnni: true, avx512: false, vbmi: false, vnni: false, bf16: false, amx: false }),
-    ("haswell", Features { avx_vnni: false, avx512: false, vbmi: false, vnni: false, bf16: false, amx: false }),
+    (
+        "sapphirerapids",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: true,
+            vnni: true,
+            bf16: true,
+            amx: true,
+        },
+    ),
+    (
+        "zen4",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: true,
+            vnni: true,
+            bf16: true,
+            amx: false,
+        },
+    ),
+    (
+        "cooperlake",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: false,
+            vnni: true,
+            bf16: true,
+            amx: false,
+        },
+    ),
+    (
+        "icelake",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: true,
+            vnni: true,
+            bf16: false,
+            amx: false,
+        },
+    ),
+    (
+        "cascadelake",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: false,
+            vnni: true,
+            bf16: false,
+            amx: false,
+        },
+    ),
+    (
+        "cannonlake",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: true,
+            vnni: false,
+            bf16: false,
+            amx: false,
+        },
+    ),
+    (
+        "skylakex",
+        Features {
+            avx_vnni: false,
+            avx512: true,
+            vbmi: false,
+            vnni: false,
+            bf16: false,
+            amx: false,
+        },
+    ),
+    (
+        "alderlake",
+        Features {
+            avx_vnni: true,
+            avx512: false,
+            vbmi: false,
+            vnni: false,
+            bf16: false,
+            amx: false,
+        },
+    ),
+    (
+        "haswell",
+        Features {
+            avx_vnni: false,
+            avx512: false,
+            vbmi: false,
+            vnni: false,
+            bf16: false,
+            amx: false,
+        },
+    ),
 ];
 
 impl Features {
@@ -93,12 +183,18 @@ pub fn missing_from_floor() -> Vec<&'static str> {
         ("F16C", is_x86_feature_detected!("f16c")),
         ("BMI2", is_x86_feature_detected!("bmi2")),
     ];
-    floor.into_iter().filter_map(|(name, has)| (!has).then_some(name)).collect()
+    floor
+        .into_iter()
+        .filter_map(|(name, has)| (!has).then_some(name))
+        .collect()
 }
 
 /// Names of the variants a machine with `features` can run, best first. Never empty: the last is the floor.
 pub fn usable(features: Features) -> impl Iterator<Item = &'static str> {
-    VARIANTS.iter().filter(move |(_, needed)| features.covers(*needed)).map(|(name, _)| *name)
+    VARIANTS
+        .iter()
+        .filter(move |(_, needed)| features.covers(*needed))
+        .map(|(name, _)| *name)
 }
 
 #[cfg(test)]
@@ -113,20 +209,51 @@ mod tests {
     fn each_level_gets_its_own_variant() {
         let none = Features::default();
         assert_eq!(best(none), "haswell");
-        assert_eq!(best(Features { avx_vnni: true, ..none }), "alderlake");
+        assert_eq!(
+            best(Features {
+                avx_vnni: true,
+                ..none
+            }),
+            "alderlake"
+        );
         let wide = Features { avx512: true, ..none };
         assert_eq!(best(wide), "skylakex");
         assert_eq!(best(Features { vnni: true, ..wide }), "cascadelake");
-        assert_eq!(best(Features { vnni: true, vbmi: true, ..wide }), "icelake");
-        let zen4 = Features { vnni: true, vbmi: true, bf16: true, ..wide };
+        assert_eq!(
+            best(Features {
+                vnni: true,
+                vbmi: true,
+                ..wide
+            }),
+            "icelake"
+        );
+        let zen4 = Features {
+            vnni: true,
+            vbmi: true,
+            bf16: true,
+            ..wide
+        };
         assert_eq!(best(zen4), "zen4");
-        assert_eq!(best(Features { avx_vnni: true, amx: true, ..zen4 }), "sapphirerapids");
+        assert_eq!(
+            best(Features {
+                avx_vnni: true,
+                amx: true,
+                ..zen4
+            }),
+            "sapphirerapids"
+        );
     }
 
     #[test]
     fn a_machine_whose_kernel_hides_avx512_never_gets_it() {
-        let hidden =
-            Features { avx512: false, vbmi: true, vnni: true, bf16: true, avx_vnni: true, amx: false };
+        let hidden = Features {
+            avx512: false,
+            vbmi: true,
+            vnni: true,
+            bf16: true,
+            avx_vnni: true,
+            amx: false,
+        };
         assert_eq!(usable(hidden).collect::<Vec<_>>(), ["alderlake", "haswell"]);
     }
 

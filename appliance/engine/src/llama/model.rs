@@ -57,12 +57,18 @@ impl Model {
             unsafe { nix::libc::fclose(stream.as_ptr()) };
             let why = take_complaints();
             let why = why.trim_start_matches(": ");
-            return Err(LlamaError::Model(if why.is_empty() { "llama.cpp gave no reason".into() } else { why.into() }));
+            return Err(LlamaError::Model(if why.is_empty() {
+                "llama.cpp gave no reason".into()
+            } else {
+                why.into()
+            }));
         };
         let model = Self { model, file: stream };
         // SAFETY: the model is valid.
         if unsafe { sys::llama_model_has_encoder(model.as_ptr()) } {
-            return Err(LlamaError::Model("it is an encoder model, which does not chat".into()));
+            return Err(LlamaError::Model(
+                "it is an encoder model, which does not chat".into(),
+            ));
         }
         if model.vocab().is_empty() {
             return Err(LlamaError::Model("it has no vocabulary".into()));
@@ -90,10 +96,11 @@ impl Model {
     pub fn metadata(&self, key: &str) -> Option<String> {
         let key = CString::new(key).ok()?;
         // SAFETY: a null buffer of size 0 makes the call report the length alone.
-        let length = unsafe {
-            sys::llama_model_meta_val_str(self.as_ptr(), key.as_ptr(), std::ptr::null_mut(), 0)
-        };
-        let length = usize::try_from(length).ok().filter(|length| *length <= MAX_METADATA)?;
+        let length =
+            unsafe { sys::llama_model_meta_val_str(self.as_ptr(), key.as_ptr(), std::ptr::null_mut(), 0) };
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_METADATA)?;
         let mut bytes = vec![0_u8; length + 1];
         // SAFETY: the buffer holds the value and the closing zero that snprintf writes.
         unsafe {
@@ -104,7 +111,12 @@ impl Model {
                 bytes.len(),
             )
         };
-        Some(CStr::from_bytes_until_nul(&bytes).ok()?.to_string_lossy().into_owned())
+        Some(
+            CStr::from_bytes_until_nul(&bytes)
+                .ok()?
+                .to_string_lossy()
+                .into_owned(),
+        )
     }
 
     /// The Jinja chat template of the file.

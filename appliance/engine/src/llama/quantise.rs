@@ -36,7 +36,10 @@ pub struct Type(sys::llama_ftype);
 impl Type {
     /// The type called `name` (`Q4_0`, `IQ4_NL`, …; case does not matter).
     pub fn parse(name: &str) -> Option<Self> {
-        TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, kind)| Self(*kind))
+        TYPES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, kind)| Self(*kind))
     }
 
     /// Every name [`Type::parse`] knows.
@@ -72,7 +75,9 @@ pub fn quantise(
     if status == 0 {
         Ok(())
     } else {
-        Err(LlamaError::Quantise(take_complaints().trim_start_matches(": ").to_owned()))
+        Err(LlamaError::Quantise(
+            take_complaints().trim_start_matches(": ").to_owned(),
+        ))
     }
 }
 

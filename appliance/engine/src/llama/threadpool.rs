@@ -54,7 +54,11 @@ impl Threadpool {
         // SAFETY: `params` is valid and only read during the call.
         let pool = unsafe { new(&raw mut params) };
         let pool = NonNull::new(pool).ok_or_else(|| LlamaError::Threads("ggml refused".into()))?;
-        Ok(Self { pool, free, threads: cpus.len() })
+        Ok(Self {
+            pool,
+            free,
+            threads: cpus.len(),
+        })
     }
 
     /// Threads in the pool.
@@ -82,8 +86,9 @@ impl Drop for Threadpool {
 pub fn choose_cpus(wanted: &[u32]) -> Result<Vec<usize>, LlamaError> {
     let mask = sched_getaffinity(Pid::from_raw(0))
         .map_err(|e| LlamaError::Threads(format!("the kernel does not tell the allowed CPUs: {e}")))?;
-    let allowed: Vec<usize> =
-        (0..CpuSet::count()).filter(|cpu| mask.is_set(*cpu).unwrap_or(false)).collect();
+    let allowed: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| mask.is_set(*cpu).unwrap_or(false))
+        .collect();
     select(wanted, &allowed)
 }
 
@@ -120,7 +125,17 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_allowed_or_named_twice_is_refused() {
         assert_eq!(select(&[3, 1], &[1, 2, 3]).unwrap(), [3, 1]);
-        assert!(select(&[4], &[1, 2, 3]).unwrap_err().to_string().contains("CPU 4 is not among"));
-        assert!(select(&[1, 1], &[1, 2, 3]).unwrap_err().to_string().contains("named twice"));
+        assert!(
+            select(&[4], &[1, 2, 3])
+                .unwrap_err()
+                .to_string()
+                .contains("CPU 4 is not among")
+        );
+        assert!(
+            select(&[1, 1], &[1, 2, 3])
+                .unwrap_err()
+                .to_string()
+                .contains("named twice")
+        );
     }
 }

@@ -125,7 +125,9 @@ impl<'model> Vocab<'model> {
 
     /// Tokens of a plain text: nothing is added, and no control token comes out, whatever the text says.
     pub fn tokenise(self, text: &str) -> Vec<Token> {
-        let Ok(length) = i32::try_from(text.len()) else { return Vec::new() };
+        let Ok(length) = i32::try_from(text.len()) else {
+            return Vec::new();
+        };
         let mut tokens = vec![0; text.len() + 16];
         loop {
             let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);

@@ -1,0 +1,312 @@
+//! A real engine process under a test's hands: born with a socket pair, listening on a Unix socket.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
+use sarai_wire::engine::{
+    Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling, Token,
+};
+use sarai_wire::frame::{self, FrameError};
+
+#[path = "../../../../tests/src/gguf.rs"]
+pub mod gguf;
+
+pub use gguf::{Arch, Flaw, Tiny};
+
+/// Longest any single answer of a healthy engine may take here.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running engine; killed when dropped.
+pub struct Engine {
+    child: Child,
+    birth: OwnedFd,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+    pub info: Info,
+}
+
+/// Small enough to start in a blink.
+pub fn small() -> EngineParams {
+    EngineParams {
+        context: 256,
+        slots: 1,
+        queue: 8,
+        batch: 64,
+        ..EngineParams::default()
+    }
+}
+
+/// A descriptor of `bytes`, standing at the end as after being hashed.
+pub fn descriptor(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.seek(SeekFrom::End(0)).unwrap();
+    file
+}
+
+fn duplicate(fd: &impl AsFd) -> OwnedFd {
+    let copy = nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(20)).unwrap();
+    // SAFETY: fcntl just made this descriptor and nothing else knows it.
+    unsafe { OwnedFd::from_raw_fd(copy) }
+}
+
+impl Engine {
+    /// Starts an engine on a made-up model.
+    pub fn tiny(tiny: &Tiny, params: EngineParams) -> Self {
+        Self::start(&descriptor(&tiny.bytes()), params).unwrap()
+    }
+
+    /// Starts an engine; the reason when it says that it failed.
+    pub fn start(model: &File, params: EngineParams) -> Result<Self, (String, ExitStatus)> {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (birth, theirs) = birth::pair().unwrap();
+        setsockopt(&birth, sockopt::ReceiveTimeout, &TimeVal::new(60, 0)).unwrap();
+        let (three, four) = (duplicate(&theirs), duplicate(&listener));
+        drop(theirs);
+        let (from, to) = (
+            [three.as_raw_fd(), four.as_raw_fd()],
+            [birth::BIRTH_FD, birth::LISTEN_FD],
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sarai-engine"));
+        // Cargo points the loader at its build folders; the image has no such help.
+        command.env_remove("LD_LIBRARY_PATH");
+        let put = move || -> io::Result<()> {
+            for (from, to) in std::iter::zip(from, to) {
+                // SAFETY: dup2 is async-signal-safe; the numbers are at least 20, so nothing is overwritten.
+                if unsafe { nix::libc::dup2(from, to) } < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        // SAFETY: the closure only calls dup2.
+        let mut child = unsafe { command.pre_exec(put) }.spawn().unwrap();
+        drop((three, four));
+        let start = EngineStart {
+            model: "test".into(),
+            digest: "ab".repeat(32),
+            params,
+        };
+        birth::send(
+            birth.as_fd(),
+            &ToEngine::Start(start),
+            &[model.as_raw_fd() as RawFd],
+        )
+        .unwrap();
+        match birth::recv::<FromEngine>(birth.as_fd()) {
+            Ok((FromEngine::Ready { info, .. }, _)) => Ok(Self {
+                child,
+                birth,
+                socket,
+                _folder: folder,
+                info,
+            }),
+            Ok((FromEngine::Failed { reason }, _)) => Err((reason, child.wait().unwrap())),
+            other => panic!("neither ready nor failed: {other:?}, {:?}", child.try_wait()),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn connect(&self) -> Talk {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Talk { stream }
+    }
+
+    /// One request on a connection of its own.
+    pub fn ask(&self, request: Generate) -> Outcome {
+        let mut talk = self.connect();
+        talk.send(request);
+        talk.finish()
+    }
+
+    pub fn info(&self) -> Info {
+        self.connect().info()
+    }
+
+    /// Waits until `queued` wait and `running` run.
+    pub fn wait_for(&self, queued: u32, running: u32) {
+        let begin = Instant::now();
+        loop {
+            let info = self.info();
+            if (info.queued, info.running) == (queued, running) {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "still {info:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn tell(&self, message: &ToEngine) {
+        birth::send(self.birth.as_fd(), message, &[]).unwrap();
+    }
+
+    pub fn hear(&self) -> FromEngine {
+        birth::recv::<FromEngine>(self.birth.as_fd()).unwrap().0
+    }
+
+    /// Closes the birth socket, as a dying supervisor would, and waits.
+    pub fn orphan(mut self) -> ExitStatus {
+        let (replacement, _) = birth::pair().unwrap();
+        drop(std::mem::replace(&mut self.birth, replacement));
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "the engine does not end"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection.
+pub struct Talk {
+    pub stream: UnixStream,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub struct Outcome {
+    pub prompt: u32,
+    pub cached: u32,
+    pub tokens: Vec<Token>,
+    pub end: Result<Done, Error>,
+}
+
+impl Outcome {
+    pub fn text(&self) -> String {
+        self.tokens.iter().map(|token| token.text.as_str()).collect()
+    }
+
+    pub fn done(&self) -> &Done {
+        self.end.as_ref().unwrap()
+    }
+
+    pub fn refused(&self, kind: ErrorKind) -> &str {
+        let error = self.end.as_ref().unwrap_err();
+        assert_eq!(error.kind, kind, "{error:?}");
+        &error.message
+    }
+}
+
+impl Talk {
+    pub fn send(&mut self, request: Generate) {
+        frame::write(&mut self.stream, &Request::Generate(request)).unwrap();
+    }
+
+    pub fn next(&mut self) -> Event {
+        frame::read(&mut self.stream).unwrap()
+    }
+
+    pub fn try_next(&mut self) -> Result<Event, FrameError> {
+        frame::read(&mut self.stream)
+    }
+
+    pub fn info(&mut self) -> Info {
+        frame::write(&mut self.stream, &Request::Info).unwrap();
+        match self.next() {
+            Event::Info(info) => info,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads until a token came.
+    pub fn first_token(&mut self) {
+        while !matches!(self.next(), Event::Token(_)) {}
+    }
+
+    /// Reads to the end.
+    pub fn finish(&mut self) -> Outcome {
+        let (mut prompt, mut cached, mut tokens) = (0, 0, Vec::new());
+        loop {
+            match self.next() {
+                Event::Started {
+                    prompt_tokens,
+                    cached_tokens,
+                } => {
+                    (prompt, cached) = (prompt_tokens, cached_tokens);
+                }
+                Event::Token(token) => tokens.push(token),
+                Event::Done(done) => {
+                    return Outcome {
+                        prompt,
+                        cached,
+                        tokens,
+                        end: Ok(done),
+                    };
+                }
+                Event::Error(error) => {
+                    return Outcome {
+                        prompt,
+                        cached,
+                        tokens,
+                        end: Err(error),
+                    };
+                }
+                Event::Info(info) => panic!("{info:?}"),
+            }
+        }
+    }
+}
+
+/// A request of a single user message.
+pub fn user(content: &str) -> Generate {
+    talk(&[(Role::User, content)])
+}
+
+/// A request of several messages.
+pub fn talk(messages: &[(Role, &str)]) -> Generate {
+    Generate {
+        id: "test".into(),
+        client: "test".into(),
+        messages: messages
+            .iter()
+            .map(|(role, content)| Message {
+                role: *role,
+                content: (*content).into(),
+            })
+            .collect(),
+        max_tokens: Some(24),
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        top_logprobs: 0,
+    }
+}
+
+/// The real model, for tests that need sense.
+pub fn real_model() -> File {
+    let path = std::env::var("SARAI_TEST_MODEL")
+        .expect("SARAI_TEST_MODEL must name SmolLM2-135M-Instruct.Q4_1.gguf for this test");
+    File::open(Path::new(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
