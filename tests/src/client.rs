@@ -40,7 +40,7 @@ pub enum Streamed {
 
 /// Events of a running stream.
 pub struct Events {
-    lines: Box<dyn BufRead>,
+    lines: Box<dyn BufRead + Send>,
 }
 
 /// One step of an event stream.
@@ -72,7 +72,9 @@ impl Client {
     fn build(url: &str, ca: Vec<u8>, key: Option<String>, deadline: Duration) -> Result<Self> {
         install_tls();
         let root = Certificate::from_pem(&ca).context("read the CA's certificate")?;
-        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root])).build();
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[root]))
+            .build();
         let agent = ureq::Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)
@@ -81,7 +83,12 @@ impl Client {
             .proxy(None)
             .build()
             .new_agent();
-        Ok(Self { agent, ca, url: url.trim_end_matches('/').to_owned(), key })
+        Ok(Self {
+            agent,
+            ca,
+            url: url.trim_end_matches('/').to_owned(),
+            key,
+        })
     }
 
     /// The same with another limit for each call, from connecting to the last byte.
@@ -92,7 +99,10 @@ impl Client {
     /// The same with another key, or none.
     #[must_use]
     pub fn with_key(&self, key: Option<&str>) -> Self {
-        Self { key: key.map(str::to_owned), ..self.clone() }
+        Self {
+            key: key.map(str::to_owned),
+            ..self.clone()
+        }
     }
 
     /// `GET path`.
@@ -124,7 +134,11 @@ impl Client {
         let mut body = body.clone();
         body["stream"] = true.into();
         let response = self.send("/v1/chat/completions", body.to_string().as_bytes())?;
-        let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let kind = response
+            .headers()
+            .get("content-type")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         if kind.starts_with("text/event-stream") {
             let lines = Box::new(BufReader::new(response.into_body().into_reader()));
             Ok(Streamed::Events(Events { lines }))
@@ -134,8 +148,10 @@ impl Client {
     }
 
     fn send(&self, path: &str, body: &[u8]) -> Result<ureq::http::Response<ureq::Body>> {
-        let mut request =
-            self.agent.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("content-type", "application/json");
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -147,11 +163,23 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
     let headers = response
         .headers()
         .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     let status = response.status().as_u16();
-    let body = response.body_mut().read_to_string().context("read the response's body")?;
-    Ok(Answer { status, headers, body })
+    let body = response
+        .body_mut()
+        .read_to_string()
+        .context("read the response's body")?;
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
 }
 
 impl Answer {
@@ -163,7 +191,10 @@ impl Answer {
     /// A header field.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The JSON of a 200; anything else is an error that shows it.
@@ -177,9 +208,13 @@ impl Answer {
     /// `error` of an OpenAI-shaped error; fails when the body is not one.
     pub fn error(&self) -> Result<Value> {
         let body = self.json()?;
-        let error = body.get("error").with_context(|| format!("no error in {}", self.body))?;
+        let error = body
+            .get("error")
+            .with_context(|| format!("no error in {}", self.body))?;
         for field in ["message", "type", "param", "code"] {
-            error.get(field).with_context(|| format!("no error.{field} in {}", self.body))?;
+            error
+                .get(field)
+                .with_context(|| format!("no error.{field} in {}", self.body))?;
         }
         if error["message"].as_str().is_none_or(str::is_empty) {
             bail!("an error without a message: {}", self.body);
@@ -207,12 +242,15 @@ impl Events {
             if self.lines.read_line(&mut line).context("read the event stream")? == 0 {
                 return Ok(None);
             }
-            let Some(data) = line.trim_end().strip_prefix("data:") else { continue };
+            let Some(data) = line.trim_end().strip_prefix("data:") else {
+                continue;
+            };
             let data = data.trim_start();
             if data == "[DONE]" {
                 return Ok(Some(Event::Done));
             }
-            let value = serde_json::from_str(data).with_context(|| format!("understand the event {data:?}"))?;
+            let value =
+                serde_json::from_str(data).with_context(|| format!("understand the event {data:?}"))?;
             return Ok(Some(Event::Data(value)));
         }
     }

@@ -9,6 +9,7 @@
 //! | [`process`] | what the kernel says about processes |
 //! | [`gguf`] | a writer of tiny made-up models |
 //! | [`model`] | models, attested and signed |
+//! | [`image`] | the image for virtual machines, with the tests' own models and files laid over it |
 //! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
 //!
 //! The tests run the binaries of `target/release`; nothing here stands in for a piece of the appliance. What
@@ -18,7 +19,9 @@
 
 pub mod appliance;
 pub mod client;
+#[expect(clippy::cast_possible_truncation, reason = "sizes of a model of a few kilobytes")]
 pub mod gguf;
+pub mod image;
 pub mod model;
 pub mod process;
 pub mod publisher;

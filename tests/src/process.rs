@@ -22,7 +22,8 @@ pub struct Process {
 
 /// Reads one process; an error when there is none.
 pub fn process(pid: i32) -> Result<Process> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read process {pid}"))?;
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read process {pid}"))?;
     parse_stat(pid, &text).with_context(|| format!("understand {text:?}"))
 }
 
@@ -32,12 +33,19 @@ fn parse_stat(pid: i32, text: &str) -> Option<Process> {
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let started = fields.nth(17)?.parse().ok()?;
-    Some(Process { pid, parent, state, started })
+    Some(Process {
+        pid,
+        parent,
+        state,
+        started,
+    })
 }
 
 /// All processes there are.
 pub fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -85,7 +93,11 @@ pub fn status_field(pid: i32, name: &str) -> Result<String> {
 /// Resident memory, bytes.
 pub fn resident(pid: i32) -> Result<u64> {
     let text = status_field(pid, "VmRSS")?;
-    let kib: u64 = text.trim_end_matches("kB").trim().parse().with_context(|| text.clone())?;
+    let kib: u64 = text
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .with_context(|| text.clone())?;
     Ok(kib * 1024)
 }
 
@@ -101,7 +113,15 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         let text = "7 (a) S (b)) Z 42 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
-        assert_eq!(parse_stat(7, text), Some(Process { pid: 7, parent: 42, state: 'Z', started: 987 }));
+        assert_eq!(
+            parse_stat(7, text),
+            Some(Process {
+                pid: 7,
+                parent: 42,
+                state: 'Z',
+                started: 987
+            })
+        );
     }
 
     #[test]

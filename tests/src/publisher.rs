@@ -20,8 +20,19 @@ impl Publisher {
     pub fn new(name: &str) -> Result<Self> {
         // Short path: the agent's socket lies in it.
         let home = tempfile::Builder::new().prefix("sarai-gpg-").tempdir()?;
-        let me = Self { home, name: format!("{name} <{name}@tests.invalid>") };
-        me.gpg(&["--passphrase", "", "--quick-generate-key", &me.name, "ed25519", "sign", "1y"])?;
+        let me = Self {
+            home,
+            name: format!("{name} <{name}@tests.invalid>"),
+        };
+        me.gpg(&[
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            &me.name,
+            "ed25519",
+            "sign",
+            "1y",
+        ])?;
         Ok(me)
     }
 
@@ -36,7 +47,12 @@ impl Publisher {
         let output = self.gpg(&["--with-colons", "--list-keys", &self.name])?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines()
-            .find_map(|line| line.strip_prefix("fpr:")?.split(':').find(|f| f.len() == 40).map(str::to_owned))
+            .find_map(|line| {
+                line.strip_prefix("fpr:")?
+                    .split(':')
+                    .find(|f| f.len() == 40)
+                    .map(str::to_owned)
+            })
             .with_context(|| format!("gpg listed no fingerprint: {text}"))
     }
 
@@ -69,8 +85,8 @@ impl Publisher {
     pub fn revoke(&self) -> Result<()> {
         let fingerprint = self.fingerprint()?;
         let revocation = self.home().join(format!("openpgp-revocs.d/{fingerprint}.rev"));
-        let text = std::fs::read_to_string(&revocation)
-            .with_context(|| format!("read {}", revocation.display()))?;
+        let text =
+            std::fs::read_to_string(&revocation).with_context(|| format!("read {}", revocation.display()))?;
         // gpg puts a colon before the armour so that nobody imports it by accident.
         let armed = self.home().join("revoke.asc");
         std::fs::write(&armed, text.replace("\n:-----BEGIN", "\n-----BEGIN"))?;

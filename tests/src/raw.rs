@@ -18,7 +18,12 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects to `127.0.0.1:port` from the loopback address `from`, so that one test can be many clients.
 pub fn tcp(from: Ipv4Addr, port: u16) -> Result<TcpStream> {
-    let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let fd: OwnedFd = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).context("bind")?;
     let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
     connect(fd.as_raw_fd(), &to).context("connect")?;
@@ -32,7 +37,11 @@ pub fn tls_config(ca: &Path) -> Result<Arc<ClientConfig>> {
     crate::client::install_tls();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).context("read the CA's certificate")?)?;
-    Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+    Ok(Arc::new(
+        ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    ))
 }
 
 /// A finished handshake on `tcp`; each read and write then takes at most `limit`.

@@ -20,7 +20,10 @@ pub fn binaries() -> Result<PathBuf> {
     }
     // .../release/deps/native-0123 -> .../release
     let me = std::env::current_exe().context("find the test's own executable")?;
-    let folder = me.parent().and_then(Path::parent).context("the test has no grandparent folder")?;
+    let folder = me
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has no grandparent folder")?;
     Ok(folder.to_path_buf())
 }
 
@@ -45,7 +48,10 @@ pub fn real_models() -> PathBuf {
 pub fn real_model(file: &str) -> Result<PathBuf> {
     let path = real_models().join(file);
     if !path.exists() {
-        bail!("{} is missing; fetch it: scripts/fetch-models tiny", path.display());
+        bail!(
+            "{} is missing; fetch it: scripts/fetch-models tiny --to .sarai/models",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -59,12 +59,20 @@ impl Vm {
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-machine", "q35,accel=tcg,thread=multi", "-cpu", "max"])
-            .args(["-smp", &machine.cpus.to_string(), "-m", &format!("{}M", machine.memory)])
+            .args([
+                "-smp",
+                &machine.cpus.to_string(),
+                "-m",
+                &format!("{}M", machine.memory),
+            ])
             .args(["-serial", "stdio"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", qmp.display())])
             .args(["-device", "virtio-rng-pci"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
-            .args(["-netdev", &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443")])
+            .args([
+                "-netdev",
+                &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443"),
+            ])
             .args(["-device", "virtio-net-pci,netdev=lan"])
             .arg("-kernel")
             .arg(&machine.kernel)
@@ -74,7 +82,13 @@ impl Vm {
         if let Some(disk) = &machine.disk {
             // `directsync`: what the guest flushed is on the file, what it did not is what a power cut loses.
             command
-                .args(["-drive", &format!("file={},format=raw,if=none,id=data,cache=directsync", disk.display())])
+                .args([
+                    "-drive",
+                    &format!(
+                        "file={},format=raw,if=none,id=data,cache=directsync",
+                        disk.display()
+                    ),
+                ])
                 .args(["-device", "virtio-blk-pci,drive=data"]);
         }
         let mut qemu = command
@@ -100,7 +114,14 @@ impl Vm {
                 }
             }
         });
-        Ok(Self { qemu, keyboard, console, qmp, port, _folder: folder })
+        Ok(Self {
+            qemu,
+            keyboard,
+            console,
+            qmp,
+            port,
+            _folder: folder,
+        })
     }
 
     /// Everything the serial console showed so far.
@@ -117,19 +138,29 @@ impl Vm {
         let mut state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let screen = &state.0;
-            let found = screen
-                .get(from..)
-                .and_then(|rest| rest.windows(text.len()).position(|window| window == text.as_bytes()));
+            let found = screen.get(from..).and_then(|rest| {
+                rest.windows(text.len())
+                    .position(|window| window == text.as_bytes())
+            });
             if let Some(found) = found {
                 return Ok(from + found + text.len());
             }
             let left = end.saturating_duration_since(Instant::now());
             if state.1 || left.is_zero() {
-                let why = if state.1 { "the machine ended" } else { "time is up" };
+                let why = if state.1 {
+                    "the machine ended"
+                } else {
+                    "time is up"
+                };
                 let tail = String::from_utf8_lossy(&screen[screen.len().saturating_sub(4000)..]).into_owned();
                 bail!("{why} before the console showed {text:?} ({deadline:?}); it ends with:\n{tail}");
             }
-            state = self.console.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .console
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -140,7 +171,13 @@ impl Vm {
 
     /// Types a line at the console and gives what the console shows up to the next prompt.
     pub fn command(&mut self, line: &str, prompt: &str, deadline: Duration) -> Result<String> {
-        let from = self.console.state.lock().unwrap_or_else(PoisonError::into_inner).0.len();
+        let from = self
+            .console
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .len();
         self.type_line(line)?;
         // The terminal echoes the line first; the answer lies between that and the prompt.
         let echo = self.wait_for_after(from, line, deadline)?;
@@ -151,7 +188,9 @@ impl Vm {
 
     /// Types a line at the console.
     pub fn type_line(&mut self, line: &str) -> Result<()> {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).context("type at the console")?;
+        self.keyboard
+            .write_all(format!("{line}\n").as_bytes())
+            .context("type at the console")?;
         self.keyboard.flush().context("type at the console")
     }
 
@@ -197,7 +236,10 @@ impl Vm {
                 return Ok(());
             }
             if Instant::now() >= end {
-                bail!("the machine is still on after {deadline:?}; the console ends with:\n{}", self.tail());
+                bail!(
+                    "the machine is still on after {deadline:?}; the console ends with:\n{}",
+                    self.tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -236,7 +278,11 @@ pub fn free_port() -> Result<u16> {
 
 /// Copies a disk image, holes kept.
 pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("--sparse=always").arg(from).arg(to).status()?;
+    let status = Command::new("cp")
+        .arg("--sparse=always")
+        .arg(from)
+        .arg(to)
+        .status()?;
     ensure!(status.success(), "cp {} {} failed", from.display(), to.display());
     Ok(())
 }

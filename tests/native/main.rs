@@ -1,0 +1,11 @@
+//! The appliance as real processes on this machine: the supervisor with `--native`, what it starts, and clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
+
+mod chaos;
+mod clients;
+mod common;
+mod disk;
+mod lifecycle;
+mod openai;
+mod trust;

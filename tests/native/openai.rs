@@ -1,0 +1,143 @@
+//! Foreign clients on the real model: the `openai` Python package, and `curl`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sarai_tests::appliance::{Appliance, READY};
+use sarai_tests::model;
+use sarai_tests::tree;
+
+/// A Python with the packages of `tests/clients/requirements.txt`.
+fn python() -> Result<PathBuf> {
+    let path = std::env::var_os("SARAI_TEST_PYTHON")
+        .map_or_else(|| tree::root().join(".sarai/venv/bin/python"), PathBuf::from);
+    let has = Command::new(&path).args(["-c", "import openai"]).output();
+    ensure!(
+        has.is_ok_and(|output| output.status.success()),
+        "{} has no openai package; make it: python3 -m venv .sarai/venv && .sarai/venv/bin/pip install -r \
+         tests/clients/requirements.txt",
+        path.display()
+    );
+    Ok(path)
+}
+
+#[test]
+fn the_openai_package_gets_what_it_expects() {
+    let python = python().unwrap();
+    let _shared = tree::shared();
+    let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
+    let _ = a.keyed().unwrap();
+    let key = a.add_key("openai").unwrap();
+    tree::wait_for("the key", Duration::from_secs(5), || {
+        a.client()?
+            .with_key(Some(&key))
+            .get("/v1/models")?
+            .ok()
+            .map(|_| ())
+    })
+    .unwrap();
+    let output = Command::new(python)
+        .arg(tree::root().join("tests/clients/openai_client.py"))
+        .env("SARAI_URL", a.url())
+        .env("SARAI_CA", a.ca())
+        .env("SARAI_KEY", &key)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        said.matches("ok     check_").count() >= 16,
+        "checks are missing:\n{said}"
+    );
+}
+
+#[test]
+fn curl_and_the_shipped_client_get_an_answer() {
+    let _shared = tree::shared();
+    let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
+    let client = a.keyed().unwrap();
+    let key = a.add_key("curl").unwrap();
+    tree::wait_for("the key", READY, || {
+        client.with_key(Some(&key)).get("/v1/models")?.ok().map(|_| ())
+    })
+    .unwrap();
+    let ask = |stream: bool| {
+        let body = format!(
+            r#"{{"messages": [{{"role": "user", "content": "What is the capital of France?"}}],
+                "max_tokens": 24, "temperature": 0, "stream": {stream}}}"#
+        );
+        let output = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail-with-body",
+                "--no-buffer",
+                "--max-time",
+                "60",
+                "--cacert",
+            ])
+            .arg(a.ca())
+            .args([
+                "-H",
+                &format!("Authorization: Bearer {key}"),
+                "-H",
+                "Content-Type: application/json",
+            ])
+            .args(["-d", &body])
+            .arg(format!("{}/v1/chat/completions", a.url()))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    };
+    let whole: serde_json::Value = serde_json::from_str(&ask(false)).unwrap();
+    assert!(
+        whole["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .contains("Paris"),
+        "{whole}"
+    );
+    assert!(
+        whole["omni_loop"]["iterations"]
+            .as_u64()
+            .is_some_and(|n| (1..=3).contains(&n)),
+        "{whole}"
+    );
+    let stream = ask(true);
+    assert!(stream.trim_end().ends_with("data: [DONE]"), "{stream}");
+
+    let asked = Command::new(a.path("bin/sarai"))
+        .args([
+            "ask",
+            "What is the capital of France?",
+            "--max-tokens",
+            "24",
+            "--effort",
+            "none",
+        ])
+        .env("SARAI_URL", a.url())
+        .env("SARAI_CA", a.ca())
+        .env("SARAI_KEY", &key)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&asked.stdout);
+    assert!(
+        asked.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&asked.stderr)
+    );
+    assert!(text.contains("Paris"), "{text}");
+}

@@ -1,0 +1,127 @@
+//! The image for virtual machines with the tests' own models, keyring and settings, made by
+//! `scripts/build-vm-image`; and archives laid over it for what a test must see from inside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::model::Artifact;
+use crate::publisher::Publisher;
+use crate::tree;
+use crate::vm::Machine;
+
+/// An image in a folder of its own.
+#[derive(Debug)]
+pub struct Image {
+    folder: TempDir,
+    /// Who signed the models.
+    pub publisher: Publisher,
+}
+
+impl Image {
+    /// Makes an image whose profile `tests` has these artifacts. `spoil` may change the signed models in their
+    /// folder before the data disk is made of it.
+    pub fn make(
+        artifacts: &[Artifact],
+        settings: &str,
+        spoil: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("sarai-image-").tempdir()?;
+        let me = Self {
+            folder,
+            publisher: Publisher::new("release")?,
+        };
+        for name in ["keyring", "models"] {
+            fs::create_dir_all(me.path(name))?;
+        }
+        me.publisher.export(&me.path("keyring/release.asc"))?;
+        for artifact in artifacts {
+            artifact.install(&me.path("models"), &me.publisher)?;
+        }
+        spoil(&me.path("models"))?;
+        crate::model::write_manifest(&me.path("manifest.toml"), artifacts)?;
+        let settings = format!("profile = \"{}\"\n{settings}\n", crate::model::PROFILE);
+        fs::write(me.path("sarai.toml"), settings)?;
+        let output = Command::new(tree::root().join("scripts/build-vm-image"))
+            .arg("--quiet")
+            .arg("--out")
+            .arg(me.path("out"))
+            .arg("--keyring")
+            .arg(me.path("keyring"))
+            .arg("--models")
+            .arg(me.path("models"))
+            .arg("--manifest")
+            .arg(me.path("manifest.toml"))
+            .arg("--settings")
+            .arg(me.path("sarai.toml"))
+            .output()
+            .context("run scripts/build-vm-image")?;
+        ensure!(
+            output.status.success(),
+            "scripts/build-vm-image: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(me)
+    }
+
+    /// A path in the image's folder.
+    #[must_use]
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// The data disk; each boot changes it.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.path("out/data.img")
+    }
+
+    /// The machine that boots this image from this disk.
+    #[must_use]
+    pub fn machine(&self, disk: Option<PathBuf>) -> Machine {
+        Machine {
+            kernel: self.path("out/vmlinuz"),
+            initramfs: self.path("out/initramfs.img"),
+            disk,
+            append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10".to_owned(),
+            memory: 1536,
+            cpus: 2,
+        }
+    }
+
+    /// The same machine with files laid over the image: (path in the image, content, mode). The kernel unpacks
+    /// one archive after the other, so that a later file replaces an earlier one.
+    pub fn machine_with(&self, disk: Option<PathBuf>, files: &[(&str, &str, u32)]) -> Result<Machine> {
+        let over = tempfile::tempdir_in(self.folder.path())?;
+        for (path, content, mode) in files {
+            let to = over.path().join(path.trim_start_matches('/'));
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&to, content)?;
+            fs::set_permissions(&to, fs::Permissions::from_mode(*mode))?;
+        }
+        let initramfs = self.path(&format!("initramfs-{}.img", files.len()));
+        // Folders are left out: the image's own keep their owners and modes.
+        let status = Command::new("sh")
+            .args(["-c", "set -e; cp \"$1\" \"$2\"; cd \"$3\"; find . -type f | cpio -o -H newc -R 0:0 --quiet | gzip >>\"$2\"", "sh"])
+            .arg(self.path("out/initramfs.img"))
+            .arg(&initramfs)
+            .arg(over.path())
+            .status()?;
+        ensure!(
+            status.success(),
+            "laying files over the initramfs failed (packages cpio, gzip)"
+        );
+        Ok(Machine {
+            initramfs,
+            ..self.machine(disk)
+        })
+    }
+}
