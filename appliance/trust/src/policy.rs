@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use sequoia_openpgp as openpgp;
 
+use openpgp::KeyHandle;
 use openpgp::cert::Cert;
 use openpgp::cert::amalgamation::{ValidAmalgamation as _, ValidateAmalgamation as _};
 use openpgp::cert::prelude::ErasedKeyAmalgamation;
@@ -119,10 +120,12 @@ fn verify_one(
             }
         }
     }
-    Err(worst.unwrap_or_else(|| TrustError::UnknownSigner {
-        issuer: issuers
-            .last()
-            .map_or_else(|| "unnamed".into(), |issuer| format!("{issuer:X}")),
+    Err(worst.unwrap_or_else(|| {
+        // A fingerprint says more than a key id.
+        let name = |handle: &KeyHandle| matches!(handle, KeyHandle::Fingerprint(_));
+        let issuer = issuers.iter().find(|handle| name(handle)).or(issuers.first());
+        let issuer = issuer.map_or_else(|| "unnamed".into(), |issuer| format!("{issuer:X}"));
+        TrustError::UnknownSigner { issuer }
     }))
 }
 

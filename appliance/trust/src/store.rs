@@ -111,6 +111,35 @@ pub fn verify_content(
     enable: bool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Method, TrustError> {
+    judge_content(file, path, attestation, enable, progress, &Ioctls)
+}
+
+/// The two questions to the kernel, so that tests can answer them as file systems do that are not at hand.
+trait Kernel {
+    fn measure(&self, file: &File) -> std::io::Result<Measured>;
+    fn install(&self, file: &File) -> std::io::Result<bool>;
+}
+
+struct Ioctls;
+
+impl Kernel for Ioctls {
+    fn measure(&self, file: &File) -> std::io::Result<Measured> {
+        verity::measure(file)
+    }
+
+    fn install(&self, file: &File) -> std::io::Result<bool> {
+        verity::install(file)
+    }
+}
+
+fn judge_content(
+    file: &File,
+    path: &Path,
+    attestation: &Attestation,
+    enable: bool,
+    progress: &mut dyn FnMut(u64, u64),
+    kernel: &dyn Kernel,
+) -> Result<Method, TrustError> {
     let right_size = |found: u64| {
         let expected = attestation.size;
         if found == expected {
@@ -120,17 +149,17 @@ pub fn verify_content(
         }
     };
     right_size(file.metadata().map_err(TrustError::io("stat", path))?.len())?;
-    match verity::measure(file).map_err(TrustError::io("measure", path))? {
+    match kernel.measure(file).map_err(TrustError::io("measure", path))? {
         Measured::Unsupported => full_hash(file, path, attestation, progress).map(|()| Method::FullHash),
         Measured::NotEnabled => {
             full_hash(file, path, attestation, progress)?;
             if !enable {
                 return Ok(Method::FullHash);
             }
-            match verity::install(file) {
+            match kernel.install(file) {
                 Ok(true) => {
                     // Somebody may have written between the hash and here. Now nobody can: this judges.
-                    let now = verity::measure(file).map_err(TrustError::io("measure", path))?;
+                    let now = kernel.measure(file).map_err(TrustError::io("measure", path))?;
                     compare(now, attestation).map(|()| Method::FsVerity)
                 }
                 Ok(false) => Ok(Method::FullHash),
@@ -316,6 +345,145 @@ mod tests {
         assert_eq!(
             read_bounded(Path::new("/dev/zero"), 10).unwrap_err().name(),
             "not-a-file"
+        );
+    }
+
+    /// A file system in a certain mood: what it answers before and after fs-verity is enabled.
+    struct Mood {
+        before: Measured,
+        install: std::cell::RefCell<Option<std::io::Result<bool>>>,
+        after: Measured,
+    }
+
+    impl Kernel for Mood {
+        fn measure(&self, _: &File) -> std::io::Result<Measured> {
+            Ok(if self.install.borrow().is_some() {
+                self.before
+            } else {
+                self.after
+            })
+        }
+
+        fn install(&self, _: &File) -> std::io::Result<bool> {
+            self.install.take().expect("enabled twice")
+        }
+    }
+
+    const CONTENT: &[u8] = b"content";
+    const RIGHT: Measured = Measured::Digest(crate::Digest::from_bytes([7; 32]));
+    const WRONG: Measured = Measured::Digest(crate::Digest::from_bytes([8; 32]));
+
+    /// The verdict on `content`, and whether it was read.
+    fn judged(
+        content: &[u8],
+        before: Measured,
+        install: std::io::Result<bool>,
+        after: Measured,
+    ) -> (Result<Method, &'static str>, bool) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let attestation = Attestation {
+            format: 1,
+            kind: crate::Kind::Model,
+            id: "m".into(),
+            version: "1".into(),
+            sequence: 1,
+            expires: None,
+            size: CONTENT.len() as u64,
+            sha256: crate::Digest::of(CONTENT),
+            verity: crate::Digest::from_bytes([7; 32]),
+            base: None,
+            memory: None,
+            probe: None,
+        };
+        let mood = Mood {
+            before,
+            install: Some(install).into(),
+            after,
+        };
+        let mut read = false;
+        let opened = File::open(file.path()).unwrap();
+        let verdict = judge_content(
+            &opened,
+            file.path(),
+            &attestation,
+            true,
+            &mut |_, _| read = true,
+            &mood,
+        );
+        (verdict.map_err(|e| e.name()), read)
+    }
+
+    #[test]
+    fn a_measured_file_is_judged_without_reading_it() {
+        assert_eq!(
+            judged(CONTENT, RIGHT, Ok(true), RIGHT),
+            (Ok(Method::FsVerity), false)
+        );
+        assert_eq!(
+            judged(CONTENT, WRONG, Ok(true), RIGHT),
+            (Err("wrong-digest"), false)
+        );
+        assert_eq!(
+            judged(CONTENT, Measured::Other, Ok(true), RIGHT),
+            (Err("wrong-digest"), false)
+        );
+        assert_eq!(judged(b"cut", RIGHT, Ok(true), RIGHT), (Err("wrong-size"), false));
+    }
+
+    #[test]
+    fn an_unmeasured_file_is_hashed_then_enabled_then_measured() {
+        let before = Measured::NotEnabled;
+        assert_eq!(
+            judged(CONTENT, before, Ok(true), RIGHT),
+            (Ok(Method::FsVerity), true)
+        );
+        assert_eq!(
+            judged(b"changed", before, Ok(true), RIGHT),
+            (Err("wrong-digest"), true)
+        );
+        // Changed after the hash, before the kernel closed it.
+        assert_eq!(
+            judged(CONTENT, before, Ok(true), WRONG),
+            (Err("wrong-digest"), true)
+        );
+        assert_eq!(
+            judged(CONTENT, before, Ok(true), Measured::NotEnabled),
+            (Err("wrong-digest"), true)
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_writes_is_refused_and_one_that_cannot_be_enabled_is_not() {
+        let before = Measured::NotEnabled;
+        let error = |errno: Errno| Err(std::io::Error::from(errno));
+        assert_eq!(
+            judged(CONTENT, before, error(Errno::ETXTBSY), RIGHT),
+            (Err("file-in-use"), true)
+        );
+        for errno in [Errno::EACCES, Errno::EPERM, Errno::EROFS, Errno::ENOSPC] {
+            assert_eq!(
+                judged(CONTENT, before, error(errno), RIGHT),
+                (Ok(Method::FullHash), true),
+                "{errno}"
+            );
+        }
+        assert_eq!(
+            judged(CONTENT, before, Ok(false), RIGHT),
+            (Ok(Method::FullHash), true)
+        );
+    }
+
+    #[test]
+    fn without_fs_verity_every_byte_is_hashed() {
+        let before = Measured::Unsupported;
+        assert_eq!(
+            judged(CONTENT, before, Ok(true), RIGHT),
+            (Ok(Method::FullHash), true)
+        );
+        assert_eq!(
+            judged(b"changed", before, Ok(true), RIGHT),
+            (Err("wrong-digest"), true)
         );
     }
 }
