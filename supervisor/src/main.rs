@@ -1,2 +1,38 @@
-//! Placeholder.
-fn main() {}
+//! `sarai-supervisor`: see the library for what it is and what it never does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// PID 1 of the SARAi appliance. Without PID 1 it needs a folder to run in.
+#[derive(Parser)]
+#[command(name = "sarai-supervisor", version)]
+struct Arguments {
+    /// Run as an ordinary process with everything below this folder.
+    #[arg(long, value_name = "DIR", required = true)]
+    native: Option<PathBuf>,
+    /// Where the gateway listens; otherwise sarai.toml decides (default 0.0.0.0:8443).
+    #[arg(long, value_name = "ADDR:PORT", requires = "native")]
+    listen: Option<SocketAddr>,
+}
+
+fn main() -> ExitCode {
+    // The kernel hands words of its command line to PID 1: they are not for us, and must not end us.
+    if std::process::id() == 1 && sarai_supervisor::boot::early::linked() {
+        sarai_supervisor::run::pid1();
+    }
+    let arguments = Arguments::parse();
+    let Some(dir) = arguments.native else {
+        eprintln!("sarai-supervisor: --native DIR is needed");
+        return ExitCode::from(2);
+    };
+    match sarai_supervisor::run::native(&dir, arguments.listen) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("sarai-supervisor: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What every task of the supervisor shares.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use sarai_wire::control::{CpuStatus, ModelStatus};
+use tokio::sync::mpsc;
+
+use crate::cgroup::Tree;
+use crate::config::Config;
+use crate::cores::Assignment;
+use crate::identity::Identity;
+use crate::layout::Layout;
+use crate::logs::Logs;
+use crate::power::Power;
+use crate::problems::Problems;
+use crate::reaper::Reaper;
+use crate::service::Orders;
+use crate::service::board::Board;
+
+/// Handle to what is shared.
+pub type App = Arc<Shared>;
+
+/// What is shared.
+pub struct Shared {
+    /// When the supervisor started.
+    pub started: Instant,
+    /// Where everything is.
+    pub layout: Layout,
+    /// The admin's settings.
+    pub config: Config,
+    /// Name of the machine.
+    pub hostname: String,
+    /// What the processor offers.
+    pub cpu: CpuStatus,
+    /// Who computes where.
+    pub cores: Assignment,
+    /// The cgroup tree, where there is one.
+    pub tree: Option<Tree>,
+    /// No true time is before this.
+    pub oldest: Timestamp,
+    /// Logs.
+    pub logs: Logs,
+    /// What an admin should look at.
+    pub problems: Problems,
+    /// Children.
+    pub reaper: Reaper,
+    /// States of the services.
+    pub board: Board,
+    /// Orders to the services.
+    pub orders: Orders,
+    /// States of the models.
+    pub models: Mutex<Vec<ModelStatus>>,
+    /// Keys, once they are there.
+    pub identity: Mutex<Option<Arc<Identity>>>,
+    /// Whether the gateway has a server certificate to read.
+    pub certified: std::sync::atomic::AtomicBool,
+    /// Addresses clients can use.
+    pub addresses: Mutex<BTreeSet<IpAddr>>,
+    /// The gateway's listening socket, once bound, and the port it has.
+    pub tcp: Mutex<Option<(Arc<OwnedFd>, u16)>>,
+    /// The way to the end of everything.
+    pub power: mpsc::Sender<Power>,
+}

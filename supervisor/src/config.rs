@@ -1,0 +1,347 @@
+//! The admin's settings, `sarai.toml`. A wrong value never stops the machine: its line is named, the default is
+//! used, and `status` shows both.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use sarai_wire::birth::{GatewaySettings, KvType};
+
+use crate::layout::Mode;
+
+mod reader;
+use reader::Section;
+
+/// Largest `sarai.toml` that is read, bytes.
+pub const MAX_FILE: u64 = 64 * 1024;
+/// Default memory budget of the appliance, bytes: 9.9 GiB.
+pub const DEFAULT_BUDGET: u64 = 10_630_044_057;
+/// Name of the machine when nothing else is said.
+pub const DEFAULT_HOSTNAME: &str = "sarai";
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Name of the machine; natively the system's own unless set.
+    pub hostname: Option<String>,
+    /// Profile of the manifest.
+    pub profile: String,
+    /// Where the gateway listens.
+    pub listen: SocketAddr,
+    /// Engines.
+    pub engine: EngineConfig,
+    /// Gateway and Omni-Loop.
+    pub gateway: GatewaySettings,
+    /// Memory budget of everything the appliance runs, bytes.
+    pub budget: u64,
+    /// Terminals that get a `sarai` prompt, names below `/dev`.
+    pub terminals: Vec<String>,
+    /// Interface that asks for an address; every wired one when unset.
+    pub interface: Option<String>,
+}
+
+/// Settings of the engines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Context of one request, tokens; the manifest's when unset.
+    pub context: Option<u32>,
+    /// Requests decoded at the same time.
+    pub slots: u32,
+    /// Most requests waiting.
+    pub queue: u32,
+    /// Logical batch, tokens.
+    pub batch: u32,
+    /// Element type of the KV cache.
+    pub kv_type: KvType,
+    /// Seconds without an answer to a ping after which an engine is replaced.
+    pub silence_s: u32,
+    /// Seconds an engine may take to load, besides what its size adds.
+    pub startup_s: u32,
+}
+
+impl Config {
+    /// The settings of a machine without `sarai.toml`.
+    #[must_use]
+    pub fn defaults(mode: Mode) -> Self {
+        let port = match mode {
+            Mode::Pid1 => 443,
+            Mode::Native => 8443,
+        };
+        Self {
+            hostname: None,
+            profile: "tiny".to_owned(),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            engine: EngineConfig {
+                context: None,
+                slots: 2,
+                queue: 32,
+                batch: 512,
+                kv_type: KvType::F16,
+                silence_s: 10,
+                startup_s: 60,
+            },
+            gateway: GatewaySettings::default(),
+            budget: DEFAULT_BUDGET,
+            terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
+            interface: None,
+        }
+    }
+
+    /// Reads `path`; a missing file is the defaults. The sentences name what was wrong.
+    #[must_use]
+    pub fn load(path: &Path, mode: Mode) -> (Self, Vec<String>) {
+        let defaults = Self::defaults(mode);
+        match read_bounded(path, MAX_FILE) {
+            Ok(None) => (defaults, Vec::new()),
+            Ok(Some(text)) => Self::parse(&text, defaults),
+            Err(e) => (
+                defaults,
+                vec![format!(
+                    "sarai.toml cannot be read ({e}); every setting is at its default"
+                )],
+            ),
+        }
+    }
+
+    /// Parses `text` over `defaults`.
+    #[must_use]
+    pub fn parse(text: &str, defaults: Self) -> (Self, Vec<String>) {
+        let mut config = defaults;
+        let root = match reader::Document::parse(text) {
+            Ok(root) => root,
+            Err(problem) => return (config, vec![problem]),
+        };
+        let mut top = root.top();
+        top.text(
+            "hostname",
+            is_hostname,
+            "1 to 63 of a-z 0-9 and -, not - at either end",
+            |v| {
+                config.hostname = Some(v.to_owned());
+            },
+        );
+        top.text("profile", is_name, "1 to 64 of A-Z a-z 0-9 . _ -", |v| {
+            config.profile = v.to_owned()
+        });
+        top.text(
+            "listen",
+            |v| v.parse::<SocketAddr>().is_ok(),
+            "an address and a port like 0.0.0.0:443",
+            |v| {
+                if let Ok(address) = v.parse() {
+                    config.listen = address;
+                }
+            },
+        );
+        top.section("engine", |s| engine(s, &mut config.engine));
+        top.section("gateway", |s| gateway(s, &mut config.gateway));
+        top.section("memory", |s| {
+            s.whole("budget", 256 << 20, 1 << 40, &mut config.budget)
+        });
+        top.section("console", |s| {
+            s.texts(
+                "terminals",
+                8,
+                is_terminal,
+                "names like ttyS0 or tty1",
+                &mut config.terminals,
+            );
+        });
+        top.section("network", |s| {
+            s.text("interface", is_interface, "an interface's name like eth0", |v| {
+                config.interface = Some(v.to_owned());
+            });
+        });
+        let problems = top.finish();
+        (config, problems)
+    }
+}
+
+fn engine(s: &mut Section<'_, '_>, to: &mut EngineConfig) {
+    let mut context = to.context.unwrap_or(0);
+    s.whole("context", 128, 131_072, &mut context);
+    to.context = (context != 0).then_some(context);
+    s.whole("slots", 1, 16, &mut to.slots);
+    s.whole("queue", 1, 1024, &mut to.queue);
+    s.whole("batch", 16, 4096, &mut to.batch);
+    s.text(
+        "kv",
+        |v| matches!(v, "f16" | "q8_0"),
+        "\"f16\" or \"q8_0\"",
+        |v| {
+            to.kv_type = if v == "f16" { KvType::F16 } else { KvType::Q8_0 };
+        },
+    );
+    s.whole("silence_s", 2, 3600, &mut to.silence_s);
+    s.whole("startup_s", 5, 7200, &mut to.startup_s);
+}
+
+fn gateway(s: &mut Section<'_, '_>, to: &mut GatewaySettings) {
+    s.whole("max_body", 1024, 64 << 20, &mut to.max_body);
+    s.whole("max_connections", 1, 4096, &mut to.max_connections);
+    s.whole(
+        "max_connections_per_address",
+        1,
+        4096,
+        &mut to.max_connections_per_address,
+    );
+    s.whole("header_timeout_ms", 100, 120_000, &mut to.header_timeout_ms);
+    s.whole("body_timeout_ms", 100, 600_000, &mut to.body_timeout_ms);
+    s.whole("max_requests", 1, 1024, &mut to.max_requests);
+    s.whole("iteration_timeout_s", 1, 3600, &mut to.iteration_timeout_s);
+    s.whole("deadline_s", 1, 7200, &mut to.deadline_s);
+    s.whole("primary_silence_ms", 500, 3_600_000, &mut to.primary_silence_ms);
+    s.fraction("early_exit", &mut to.early_exit);
+    s.whole("drain_s", 0, 120, &mut to.drain_s);
+}
+
+/// Reads at most `limit` bytes of UTF-8; `None` when there is no such file.
+pub fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Option<String>> {
+    use std::io::Read;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut text = String::new();
+    file.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("it is larger than {limit} bytes")));
+    }
+    Ok(Some(text))
+}
+
+/// A name a machine may have.
+#[must_use]
+pub fn is_hostname(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// A name of a key or a profile.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// A network interface's name as the kernel accepts it, in its plain form.
+#[must_use]
+pub fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && !matches!(name, "." | "..")
+}
+
+fn is_terminal(name: &str) -> bool {
+    (1..=16).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric())
+        && (name.starts_with("tty") || name.starts_with("hvc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> (Config, Vec<String>) {
+        Config::parse(text, Config::defaults(Mode::Native))
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let (config, problems) = parse(
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[network]\ninterface = \"enp1s0\"\n",
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(config.hostname.as_deref(), Some("kitchen"));
+        assert_eq!(config.profile, "omni");
+        assert_eq!(config.listen.to_string(), "[::]:9443");
+        assert_eq!((config.engine.context, config.engine.slots), (Some(4096), 4));
+        assert_eq!(
+            (config.engine.kv_type, config.engine.silence_s),
+            (KvType::Q8_0, 120)
+        );
+        assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
+        assert_eq!(config.budget, 1 << 30);
+        assert_eq!(config.terminals, ["hvc0"]);
+        assert_eq!(config.interface.as_deref(), Some("enp1s0"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line_and_the_default_stays() {
+        let (config, problems) = parse(
+            "hostname = \"UPPER\"\n\n[engine]\nslots = 99\ncontext = \"big\"\nspeed = 1\n[gateway]\nearly_exit = 1.5\n",
+        );
+        let defaults = Config::defaults(Mode::Native);
+        assert_eq!(config, defaults);
+        let expected = [
+            ("line 1", "hostname"),
+            ("line 4", "engine.slots is 99, must be 1 to 16"),
+            ("line 5", "engine.context"),
+            ("line 6", "unknown setting engine.speed"),
+            ("line 8", "gateway.early_exit"),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        for (line, what) in expected {
+            assert!(
+                problems.iter().any(|p| p.contains(line) && p.contains(what)),
+                "{line} {what}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_leaves_every_default_and_names_the_line() {
+        let (config, problems) = parse("hostname = \"a\"\nprofile = = \n");
+        assert_eq!(config, Config::defaults(Mode::Native));
+        assert!(
+            problems.len() == 1 && problems[0].contains("line 2"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_section_that_is_a_value_is_refused() {
+        let (_, problems) = parse("engine = 3\n");
+        assert!(
+            problems[0].contains("line 1") && problems[0].contains("engine"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_huge_or_binary_file_is_refused_and_a_missing_one_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sarai.toml");
+        assert_eq!(
+            Config::load(&path, Mode::Pid1),
+            (Config::defaults(Mode::Pid1), vec![])
+        );
+        std::fs::write(&path, vec![b'#'; 70_000]).unwrap();
+        assert!(Config::load(&path, Mode::Pid1).1[0].contains("larger than"));
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!(Config::load(&path, Mode::Pid1).1.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_integer_leaves_slots_within_its_bounds(n in any::<i64>()) {
+            let (config, problems) = parse(&format!("[engine]\nslots = {n}\n"));
+            prop_assert!((1..=16).contains(&config.engine.slots));
+            prop_assert_eq!(problems.is_empty(), (1..=16).contains(&n));
+        }
+    }
+}

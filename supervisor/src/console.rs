@@ -1,0 +1,138 @@
+//! The serial line and the screen: progress while the machine boots, then what it is called and where it is, then
+//! the admin's prompt.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use sarai_wire::control::{ServiceState, Status};
+use tokio::sync::Mutex;
+
+use crate::app::App;
+use crate::service::plain;
+use crate::spawn::{self, Output, Spec};
+use crate::{status, tasks};
+
+/// The admin's command; without arguments it is a prompt.
+const PROMPT: &str = "/usr/bin/sarai";
+/// Longest time the console shows progress before it turns into a prompt.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Shows the outcome of boot, then keeps a prompt on every terminal.
+pub async fn run(app: App) {
+    let begun = Instant::now();
+    while !settled(&app) && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // The lines above are still on their way to the console.
+    let flush = app.logs.clone();
+    let _ = tokio::task::spawn_blocking(move || flush.flush(Duration::from_secs(2))).await;
+    app.logs.quiet();
+    for name in app.config.terminals.clone() {
+        let path = PathBuf::from("/dev").join(&name);
+        let Ok(mut terminal) = open(&path) else { continue };
+        let text = block(&status::take(&app));
+        let shown = tokio::task::spawn_blocking(move || terminal.write_all(text.as_bytes()));
+        // A serial line without anyone at the other end may never take the text.
+        let _ = tokio::time::timeout(Duration::from_secs(5), shown).await;
+        start_prompt(&app, &name, path);
+    }
+}
+
+/// Whether there is an outcome: it serves, or what does not is not about to.
+fn settled(app: &App) -> bool {
+    if status::ready(app) {
+        return true;
+    }
+    let services = app.board.list();
+    let final_state = |s: ServiceState| matches!(s, ServiceState::Stopped | ServiceState::CrashLoop);
+    let engines: Vec<_> = services
+        .iter()
+        .filter(|s| s.name.starts_with("engine-"))
+        .collect();
+    !engines.is_empty() && engines.iter().all(|s| final_state(s.state))
+}
+
+/// What stands above the prompt.
+fn block(status: &Status) -> String {
+    let mut lines = vec![
+        String::new(),
+        format!("SARAi {} on {}", status.version, status.hostname),
+    ];
+    if status.urls.is_empty() {
+        lines.push("  no network address yet".to_owned());
+    }
+    lines.extend(status.urls.iter().map(|url| format!("  {url}")));
+    if let Some(fingerprint) = &status.ca_fingerprint {
+        lines.push(format!("  CA SHA-256 {fingerprint}"));
+    }
+    lines.push(format!("  {}", if status.ready { "ready" } else { "not ready" }));
+    lines.extend(status.problems.iter().map(|problem| format!("  ! {problem}")));
+    lines.push(String::new());
+    lines.join("\r\n") + "\r\n"
+}
+
+/// Opens a terminal without becoming its session. A name without hardware behind it is an error.
+fn open(path: &PathBuf) -> io::Result<File> {
+    let flags = libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)?;
+    nix::sys::termios::tcgetattr(&file)?;
+    // Opened without waiting for a carrier, used with waiting.
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))?;
+    Ok(file)
+}
+
+fn start_prompt(app: &App, name: &str, path: PathBuf) {
+    let service = format!("console-{name}");
+    app.board.enter(&service, spawn::ADMIN.name, &app.cores.house);
+    let orders = Arc::new(Mutex::new(app.orders.register(&service)));
+    let kind = if name.starts_with("ttyS") || name.starts_with("hvc") {
+        "vt102"
+    } else {
+        "linux"
+    };
+    let house = app.cores.house.clone();
+    let make = Arc::new(move || -> io::Result<Spec<'static>> {
+        let terminal = open(&path)?;
+        Ok(Spec {
+            env: vec![
+                ("TERM".into(), kind.into()),
+                ("HOME".into(), "/".into()),
+                ("PATH".into(), "/usr/bin:/bin".into()),
+                ("LANG".into(), "C.UTF-8".into()),
+            ],
+            user: Some(spawn::ADMIN),
+            cpus: house.clone(),
+            output: Output::Terminal(terminal),
+            ..Spec::new(PROMPT)
+        })
+    });
+    let (keep_app, keep_name) = (App::clone(app), service.clone());
+    tasks::guard(&service, app.problems.clone(), move || {
+        plain::keep(
+            App::clone(&keep_app),
+            keep_name.clone(),
+            Arc::clone(&orders),
+            Arc::clone(&make) as _,
+        )
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_terminal_gets_no_prompt() {
+        assert!(open(&PathBuf::from("/dev/null")).is_err());
+        assert!(open(&PathBuf::from("/dev/nonexistent")).is_err());
+    }
+}

@@ -1,0 +1,302 @@
+//! The admin's socket: one JSON line asked, one or many answered. Each connection is a task with a bound on size,
+//! time and number, so that a stuck client costs nobody else anything.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sarai_wire::control::{MAX_LINE, Reply, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::app::{App, Shared};
+use crate::identity::{self, keys};
+use crate::power::Power;
+use crate::service::{GATEWAY, Order};
+use crate::status;
+
+/// Most connections at once.
+const MAX_CLIENTS: usize = 16;
+/// Time a client has to ask.
+const ASK: Duration = Duration::from_secs(5);
+/// Time a client has to take one line.
+const TAKE: Duration = Duration::from_secs(10);
+/// Longest request: a request holds a name or two.
+const MAX_REQUEST: usize = 16 * 1024;
+/// Most lines of `logs`.
+const MAX_LOG_LINES: u32 = 10_000;
+/// Time the gateway has to confirm that it read new keys.
+const RELOAD: Duration = Duration::from_secs(5);
+
+/// Serves until the supervisor ends.
+pub async fn serve(app: App, listener: Arc<StdListener>) {
+    let listener = listener.try_clone().and_then(|l| {
+        l.set_nonblocking(true)?;
+        UnixListener::from_std(l)
+    });
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(e) => {
+            return app
+                .problems
+                .set("control", format!("the control socket cannot be served: {e}"));
+        }
+    };
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let app = App::clone(&app);
+                tokio::spawn(async move {
+                    // A client that went away is no news.
+                    let _ = client(&app, stream).await;
+                    drop(permit);
+                });
+            }
+            // Out of descriptors, for example: not in a hot loop.
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
+    let request = match tokio::time::timeout(ASK, read_line(&mut stream)).await {
+        Err(_) => return refuse(&mut stream, "no request came within 5 seconds").await,
+        Ok(Err(Asked::Io(e))) => return Err(e),
+        Ok(Err(Asked::TooLong)) => {
+            return refuse(
+                &mut stream,
+                &format!("the request is longer than {MAX_REQUEST} bytes"),
+            )
+            .await;
+        }
+        Ok(Ok(line)) => match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => request,
+            Err(e) => return refuse(&mut stream, &format!("the request is not understood: {e}")).await,
+        },
+    };
+    if let Request::Logs {
+        service,
+        lines,
+        follow,
+    } = request
+    {
+        if !(1..=MAX_LOG_LINES).contains(&lines) {
+            return refuse(&mut stream, &format!("lines must be 1 to {MAX_LOG_LINES}")).await;
+        }
+        return logs(app, &mut stream, service.as_deref(), lines as usize, follow).await;
+    }
+    let reply = answer(app, request).await;
+    send(&mut stream, &reply).await
+}
+
+enum Asked {
+    TooLong,
+    Io(std::io::Error),
+}
+
+/// The bytes before the first newline, or before the end.
+async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Asked> {
+    let mut line = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let got = stream.read(&mut chunk).await.map_err(Asked::Io)?;
+        let part = &chunk[..got];
+        if let Some(at) = part.iter().position(|byte| *byte == b'\n') {
+            line.extend_from_slice(&part[..at]);
+            return if line.len() > MAX_REQUEST {
+                Err(Asked::TooLong)
+            } else {
+                Ok(line)
+            };
+        }
+        line.extend_from_slice(part);
+        if line.len() > MAX_REQUEST {
+            return Err(Asked::TooLong);
+        }
+        if got == 0 {
+            return Ok(line);
+        }
+    }
+}
+
+async fn refuse(stream: &mut UnixStream, message: &str) -> std::io::Result<()> {
+    send(
+        stream,
+        &Reply::Error {
+            message: message.to_owned(),
+        },
+    )
+    .await
+}
+
+async fn send(stream: &mut UnixStream, reply: &Reply) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply).map_err(std::io::Error::other)?;
+    if line.len() >= MAX_LINE {
+        return Err(std::io::Error::other("the answer is longer than a line may be"));
+    }
+    line.push(b'\n');
+    tokio::time::timeout(TAKE, stream.write_all(&line))
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+async fn answer(app: &App, request: Request) -> Reply {
+    match request {
+        Request::Status => Reply::Status(Box::new(status::take(app))),
+        Request::KeysAdd { name } => {
+            let wanted = name.clone();
+            match keys(app, true, move |store| store.add(&wanted, Timestamp::now())).await {
+                Ok(secret) => Reply::Key { name, secret },
+                Err(message) => Reply::Error { message },
+            }
+        }
+        Request::KeysList => match keys(app, false, keys::Store::list).await {
+            Ok(keys) => Reply::Keys { keys },
+            Err(message) => Reply::Error { message },
+        },
+        Request::KeysRemove { name } => match keys(app, true, move |store| store.remove(&name)).await {
+            Ok(()) => Reply::Ok,
+            Err(message) => Reply::Error { message },
+        },
+        Request::Restart { service } => {
+            let names = app.orders.names();
+            if !names.contains(&service) {
+                return Reply::Error {
+                    message: format!("there is no such service; there are: {}", names.join(", ")),
+                };
+            }
+            if app
+                .orders
+                .give(&service, Order::Restart, Duration::from_secs(5))
+                .await
+            {
+                Reply::Ok
+            } else {
+                Reply::Error {
+                    message: format!("{service} did not take the order; see: sarai logs {service}"),
+                }
+            }
+        }
+        Request::Poweroff => power(app, Power::Off).await,
+        Request::Reboot => power(app, Power::Reboot).await,
+        Request::Logs { .. } => Reply::Error {
+            message: "logs are streamed".to_owned(),
+        },
+    }
+}
+
+async fn power(app: &App, power: Power) -> Reply {
+    match app.power.send(power).await {
+        Ok(()) => Reply::Ok,
+        Err(_) => Reply::Error {
+            message: "the supervisor is shutting down already".to_owned(),
+        },
+    }
+}
+
+/// Works on the keys away from the main loop; after a change the gateway has read them before the answer goes out.
+async fn keys<T: Send + 'static>(
+    app: &App,
+    change: bool,
+    work: impl FnOnce(&keys::Store) -> Result<T, keys::KeysError> + Send + 'static,
+) -> Result<T, String> {
+    let worker = App::clone(app);
+    let outcome = tokio::task::spawn_blocking(move || change_keys(&worker, change, work)).await;
+    let value = outcome.map_err(|e| format!("failed to work on the keys: {e}"))??;
+    if change {
+        // A gateway that is not running reads the file when it starts.
+        app.orders.give(GATEWAY, Order::Reload, RELOAD).await;
+    }
+    Ok(value)
+}
+
+fn change_keys<T>(
+    app: &Shared,
+    change: bool,
+    work: impl FnOnce(&keys::Store) -> Result<T, keys::KeysError>,
+) -> Result<T, String> {
+    // One at a time: each reads, changes and writes the whole file.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = crate::problems::lock(&ONE);
+    let value = work(&keys::Store::at(&app.layout.gateway())).map_err(|e| format!("failed to {e}"))?;
+    if change {
+        let path = app.layout.gateway().join(keys::FILE);
+        identity::share(&app.layout, &path, 0o640).map_err(|e| format!("failed to {e}"))?;
+    }
+    Ok(value)
+}
+
+async fn logs(
+    app: &App,
+    stream: &mut UnixStream,
+    service: Option<&str>,
+    lines: usize,
+    follow: bool,
+) -> std::io::Result<()> {
+    let mut news = app.logs.follow();
+    for line in app.logs.newest(service, lines) {
+        send(stream, &Reply::Log(line)).await?;
+    }
+    let mut byte = [0; 1];
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        let line = tokio::select! {
+            line = news.recv() => line,
+            // Nothing more is expected from the client but its end.
+            got = stream.read(&mut byte) => match got {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => continue,
+            },
+        };
+        match line {
+            Ok(line) if service.is_none_or(|wanted| wanted == line.service) => {
+                send(stream, &Reply::Log(line)).await?;
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(lost)) => {
+                refuse(
+                    stream,
+                    &format!("({lost} lines left out: they came faster than they were read)"),
+                )
+                .await?;
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn line_of(bytes: &[u8]) -> Result<Vec<u8>, Asked> {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let bytes = bytes.to_vec();
+        let writer = tokio::spawn(async move {
+            let _ = a.write_all(&bytes).await;
+        });
+        let line = read_line(&mut b).await;
+        drop(b);
+        let _ = writer.await;
+        line
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_at_the_newline_or_the_end_and_has_a_bound() {
+        assert_eq!(line_of(b"{}\nrest").await.ok().unwrap(), b"{}");
+        assert_eq!(line_of(b"{}").await.ok().unwrap(), b"{}");
+        let long = vec![b'x'; MAX_REQUEST + 1];
+        assert!(matches!(line_of(&long).await, Err(Asked::TooLong)));
+        let endless = vec![b'x'; 1 << 20];
+        assert!(matches!(line_of(&endless).await, Err(Asked::TooLong)));
+    }
+}

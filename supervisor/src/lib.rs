@@ -1,0 +1,43 @@
+//! `sarai-supervisor`: PID 1 of the appliance. It boots the machine, verifies models, spawns the engine and the
+//! gateway with what they need and nothing more, watches them, and shuts everything down in order. With
+//! `--native DIR` it does the same as an ordinary process, without mounts, modules, network or power.
+//!
+//! It may mount, load modules, set the clock, bind listening sockets, sign certificates, spawn and signal its own
+//! children, and write below its data and run folders. It never parses GGUF, images, HTTP or anything else that
+//! came from the LAN, never waits for a child outside [`reaper`], and never exits as PID 1.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | [`run`] | builds the pieces, starts the tasks, ends them in order |
+//! | [`boot`] | what only PID 1 does before anything else: mounts, modules, clock, entropy, network |
+//! | [`identity`] | keys and certificates of first boot, bearer keys |
+//! | [`models`] | manifest and verification of what the engines load |
+//! | [`reaper`], [`spawn`] | children: started, confined, collected |
+//! | [`service`] | life of each service: a pure state machine and the drivers around it |
+//! | [`control`], [`status`], [`logs`], [`problems`] | what an admin sees and asks |
+//! | [`watchdog`], [`power`], [`console`] | the machine's own edges |
+
+pub mod app;
+pub mod boot;
+pub mod cgroup;
+pub mod config;
+pub mod console;
+pub mod control;
+pub mod cores;
+pub mod cpu;
+pub mod identity;
+pub mod layout;
+pub mod lock;
+pub mod logs;
+pub mod models;
+pub mod network;
+pub mod power;
+pub mod problems;
+pub mod reaper;
+pub mod run;
+pub mod service;
+pub mod sockets;
+pub mod spawn;
+pub mod status;
+pub mod tasks;
+pub mod watchdog;

@@ -1,0 +1,186 @@
+//! Which models the profile runs, and their verification. Manifest, keyring, sequences and file are read anew at
+//! each start of an engine: the descriptor that was verified is the one the engine gets.
+
+use std::io::Seek;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use sarai_trust::manifest::{Manifest, Role};
+use sarai_trust::{Keyring, Sequences, TrustError, Verified, open_verified};
+use sarai_wire::control::ModelStatus;
+
+use crate::app::{App, Shared};
+use crate::problems::lock;
+use crate::service::driver::Hold;
+
+/// A verified model, ready to be handed over.
+pub struct Model {
+    /// What was verified, file at offset 0.
+    pub verified: Verified,
+    /// Context the manifest asks for, tokens.
+    pub context: Option<u32>,
+}
+
+/// Enters the profile's models into `status` and returns the roles it has.
+pub fn enter(app: &Shared) -> Vec<Role> {
+    let profile = Manifest::load(&app.layout.etc.join("models-manifest.toml"))
+        .and_then(|manifest| manifest.profile(&app.config.profile).cloned());
+    match profile {
+        Ok(profile) => {
+            *lock(&app.models) = profile.models.iter().map(|e| status(e.role, &e.file)).collect();
+            profile.models.iter().map(|e| e.role).collect()
+        }
+        Err(e) => {
+            app.problems
+                .set("manifest", format!("no model can be loaded: failed to {e}"));
+            vec![Role::Primary]
+        }
+    }
+}
+
+fn status(role: Role, file: &str) -> ModelStatus {
+    ModelStatus {
+        role: role.as_str().to_owned(),
+        file: file.to_owned(),
+        model: None,
+        version: None,
+        digest: None,
+        signer: None,
+        verified_by: None,
+        refused: None,
+    }
+}
+
+/// Opens and verifies the model of `role`, away from the main loop, and shows the outcome in `status`.
+pub async fn verify(app: &App, role: Role) -> Result<Model, Hold> {
+    let worker = App::clone(app);
+    let outcome = tokio::task::spawn_blocking(move || open(&worker, role)).await;
+    let outcome = outcome.map_err(|e| Hold::Failed(format!("verification broke off: {e}")))?;
+    show(app, role, &outcome);
+    outcome.map_err(|e| hold(&e))
+}
+
+/// What the driver does about an error: wait for a file that is not there yet, try again after a disk error, and
+/// leave everything else to an admin.
+fn hold(error: &TrustError) -> Hold {
+    let text = format!("{}: failed to {error}", error.name());
+    match error {
+        TrustError::MissingFile { .. } => Hold::NotYet(text),
+        TrustError::Io { .. } | TrustError::FileInUse => Hold::Failed(text),
+        _ => Hold::Refused(text),
+    }
+}
+
+fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
+    let manifest = Manifest::load(&app.layout.etc.join("models-manifest.toml"))?;
+    let profile = manifest.profile(&app.config.profile)?;
+    let entry = profile.entry(role).ok_or_else(|| TrustError::InvalidManifest {
+        reason: format!("profile {:?} has no {role} model any more", profile.name),
+    })?;
+    let sequences = Sequences::load(&sequences(app))?;
+    let expect = profile.expect(entry, Timestamp::now(), sequences.get(&entry.id))?;
+    let mut keyring = Keyring::load_dir(&app.layout.etc.join("keyring"))?;
+    let identity = lock(&app.identity).clone();
+    if let Some(identity) = identity {
+        keyring = keyring.with_device(&identity.device.certificate_bytes()?)?;
+    }
+    let (begun, mut told) = (Instant::now(), Instant::now());
+    let mut progress = |done: u64, total: u64| {
+        if told.elapsed() >= Duration::from_secs(2) && total > 0 {
+            told = Instant::now();
+            app.logs.say(&format!(
+                "verify {}: {} %",
+                entry.file,
+                done.saturating_mul(100) / total
+            ));
+        }
+    };
+    let mut verified = open_verified(
+        &app.layout.models(),
+        &entry.file,
+        &keyring,
+        &expect,
+        &mut progress,
+    )?;
+    verified.file.rewind().map_err(|source| TrustError::Io {
+        action: "rewind",
+        path: app.layout.models().join(&entry.file),
+        source,
+    })?;
+    app.logs.say(&format!(
+        "verify {}: signed by {}, {} in {:.2} s",
+        entry.file,
+        verified.signer,
+        verified.method.as_str(),
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(Model {
+        verified,
+        context: entry.context,
+    })
+}
+
+fn sequences(app: &Shared) -> std::path::PathBuf {
+    app.layout.state().join("sequences.toml")
+}
+
+fn show(app: &Shared, role: Role, outcome: &Result<Model, TrustError>) {
+    let mut models = lock(&app.models);
+    let Some(shown) = models.iter_mut().find(|m| m.role == role.as_str()) else {
+        return;
+    };
+    let fresh = status(role, &shown.file);
+    *shown = match outcome {
+        Ok(model) => ModelStatus {
+            model: Some(model.verified.attestation.id.clone()),
+            version: Some(model.verified.attestation.version.clone()),
+            digest: Some(model.verified.attestation.sha256.to_string()),
+            signer: Some(model.verified.signer.clone()),
+            verified_by: Some(model.verified.method.as_str().to_owned()),
+            ..fresh
+        },
+        Err(e) => ModelStatus {
+            refused: Some(format!("{}: failed to {e}", e.name())),
+            ..fresh
+        },
+    };
+}
+
+/// Remembers that a model of this sequence serves, so that an older one is refused from now on.
+pub fn record(app: &Shared, id: &str, sequence: u64) {
+    let recorded = Sequences::load(&sequences(app)).and_then(|mut seen| seen.record(id, sequence));
+    match recorded {
+        Ok(()) => app.problems.clear("sequences"),
+        Err(e) => app.problems.set(
+            "sequences",
+            format!("an older model could come back unnoticed: failed to {e}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_waited_for_a_disk_error_retried_and_the_rest_refused() {
+        let missing = TrustError::MissingFile {
+            path: "m.gguf".into(),
+        };
+        assert!(
+            matches!(hold(&missing), Hold::NotYet(text) if text.starts_with("missing-file: failed to open"))
+        );
+        let io = TrustError::Io {
+            action: "read",
+            path: "m".into(),
+            source: std::io::Error::other("x"),
+        };
+        assert!(matches!(hold(&io), Hold::Failed(_)));
+        assert!(matches!(hold(&TrustError::FileInUse), Hold::Failed(_)));
+        let text =
+            "no-signature: failed to verify the attestation: there is no signature beside the document";
+        assert!(matches!(hold(&TrustError::NoSignature), Hold::Refused(t) if t == text));
+        let old = TrustError::OldSequence { found: 1, highest: 2 };
+        assert!(matches!(hold(&old), Hold::Refused(t) if t.starts_with("old-sequence")));
+    }
+}

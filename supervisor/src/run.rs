@@ -1,0 +1,323 @@
+//! The supervisor from its first line to its last: build the pieces, start the tasks, wait for the end, end
+//! everything in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use sarai_trust::manifest::Role;
+use tokio::sync::mpsc;
+
+use crate::app::{App, Shared};
+use crate::boot::{self, Steps};
+use crate::cgroup::{self, Tree};
+use crate::config::{Config, DEFAULT_HOSTNAME};
+use crate::layout::{Layout, Mode};
+use crate::lock::Lock;
+use crate::logs::{Echo, Logs, Writer};
+use crate::power::{self, Power};
+use crate::problems::Problems;
+use crate::reaper::Reaper;
+use crate::service::driver::{Program, drive};
+use crate::service::engine::Engine;
+use crate::service::gateway::Gateway;
+use crate::service::{FALLBACK, PRIMARY};
+use crate::watchdog::Watchdog;
+use crate::{console, control, cores, cpu, models, network, service, sockets, spawn, status, tasks};
+
+mod end;
+
+/// Runs natively below `dir`. Ends after an ordered stop.
+pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let layout = Layout::native(dir).context("failed to prepare the folders")?;
+    layout
+        .check_socket_paths()
+        .map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+    layout
+        .make_folders()
+        .map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+    let _lock = Lock::take(&layout.run).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+    spawn::reserve_descriptors().context("failed to open /dev/null")?;
+    let echo = nix::unistd::dup(std::io::stderr()).map_or(Echo::None, |fd| Echo::Everything(fd.into()));
+    let logs = Logs::new(Some(
+        Writer::start(Some(layout.log()), echo).context("failed to start the log")?,
+    ));
+    let problems = Problems::new(logs.clone());
+    // Orphans of our children come to us, as they would to PID 1.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+    let mut config = read_config(&layout, &problems);
+    if let Some(listen) = listen {
+        config.listen = listen;
+    }
+    let name = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    let hostname = config
+        .hostname
+        .clone()
+        .or(name)
+        .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
+    logs.say(
+        "native: every process runs as the user who started it, without cgroups; see the image for the rest",
+    );
+    let pieces = Pieces {
+        started,
+        layout,
+        config,
+        hostname,
+        oldest: Timestamp::now(),
+        logs,
+        problems,
+        tree: None,
+    };
+    go(pieces)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs as PID 1. Never returns: whatever fails, the console and the control socket stay.
+pub fn pid1() -> ! {
+    let started = Instant::now();
+    let mounted = boot::mounts::all();
+    let _ = spawn::reserve_descriptors();
+    let layout = Layout::image();
+    let echo = boot::console().map_or(Echo::None, |file| Echo::Own(file, started));
+    let logs = Logs::new(Writer::start(Some(layout.log()), echo).ok());
+    let problems = Problems::new(logs.clone());
+    hook_panics(&logs);
+    // Ctrl-Alt-Del comes as a signal instead of restarting the machine at once.
+    let _ = nix::sys::reboot::set_cad_enabled(false);
+    logs.say(&format!("SARAi {}", env!("CARGO_PKG_VERSION")));
+    let steps = Steps::new(&logs, &problems);
+    steps.run("mounts", || mounted);
+    let config = read_config(&layout, &problems);
+    let hostname = config
+        .hostname
+        .clone()
+        .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
+    let oldest = boot::run(&steps, &layout, &hostname);
+    let mut tree = None;
+    steps.run("cgroups", || {
+        let made = Tree::make(Path::new(cgroup::ROOT), config.budget, status::machine_memory().0);
+        let (made, wrong) = made.map_err(|e| format!("no memory budget is enforced: {e}"))?;
+        tree = Some(made);
+        if wrong.is_empty() {
+            Ok("budget set".to_owned())
+        } else {
+            Err(wrong.join("; "))
+        }
+    });
+    let pieces = Pieces {
+        started,
+        layout,
+        config,
+        hostname,
+        oldest,
+        logs: logs.clone(),
+        problems,
+        tree,
+    };
+    if let Err(e) = go(pieces) {
+        logs.say(&format!("problem: {e:#}"));
+    }
+    // Only reached when the machine could not be switched off or the runtime could not be built.
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}
+
+/// A panic is a line of the log; the task it was in starts again.
+fn hook_panics(logs: &Logs) {
+    let logs = logs.clone();
+    std::panic::set_hook(Box::new(move |info| logs.say(&format!("panic: {info}"))));
+}
+
+fn read_config(layout: &Layout, problems: &Problems) -> Config {
+    let (config, wrong) = Config::load(&layout.etc.join("sarai.toml"), layout.mode);
+    for (n, text) in wrong.into_iter().enumerate() {
+        problems.set(&format!("setting {n:03}"), text);
+    }
+    config
+}
+
+struct Pieces {
+    started: Instant,
+    layout: Layout,
+    config: Config,
+    hostname: String,
+    oldest: Timestamp,
+    logs: Logs,
+    problems: Problems,
+    tree: Option<Tree>,
+}
+
+fn go(pieces: Pieces) -> anyhow::Result<()> {
+    let usable = cores::usable();
+    let split = cores::assign(&usable);
+    if let Err(e) = cores::pin_self(&split.house) {
+        pieces.problems.set(
+            "cores",
+            format!("the supervisor is not kept on its own CPUs: {e}"),
+        );
+    }
+    let (power, ending) = mpsc::channel(4);
+    let app: App = Arc::new(Shared {
+        started: pieces.started,
+        layout: pieces.layout,
+        hostname: pieces.hostname,
+        cpu: cpu::detect(usable.len()),
+        cores: split,
+        tree: pieces.tree,
+        oldest: pieces.oldest,
+        logs: pieces.logs,
+        problems: pieces.problems,
+        reaper: Reaper::default(),
+        board: service::board::Board::default(),
+        orders: service::Orders::default(),
+        models: Mutex::default(),
+        identity: Mutex::default(),
+        certified: false.into(),
+        addresses: Mutex::default(),
+        tcp: Mutex::default(),
+        power,
+        config: pieces.config,
+    });
+    if let Some(missing) = cpu::below_floor(&app.cpu) {
+        app.problems.set("cpu", missing);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .context("failed to build the runtime")?;
+    let outcome = runtime.block_on(serve(Arc::clone(&app), ending));
+    // A thread that still hashes a model must not hold up the end.
+    runtime.shutdown_background();
+    if let Some(power) = outcome {
+        end::machine(&app, power);
+    }
+    Ok(())
+}
+
+/// Starts every task, waits for the end, and ends the services. Returns how the machine is to end, as PID 1.
+async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
+    let guard = |name: &str, make: fn(App) -> BoxFuture| {
+        let shared = Arc::clone(&app);
+        tasks::guard(name, app.problems.clone(), move || make(Arc::clone(&shared)));
+    };
+    guard("reaper", |app| Box::pin(app.reaper.clone().run()));
+    guard("signals", |app| Box::pin(power::signals(app)));
+    start_control(&app);
+    guard("certificates", |app| Box::pin(network::certify(app)));
+    start_services(&app);
+    let watchdog = (app.layout.mode == Mode::Pid1).then(|| Watchdog::open(&app));
+    if let Some(watchdog) = &watchdog {
+        guard("buttons", |app| Box::pin(power::buttons(app)));
+        guard("dhcp", |app| Box::pin(boot::dhcp::run(app)));
+        guard("clock", |app| Box::pin(boot::clock::keep(app)));
+        guard("console", |app| Box::pin(console::run(app)));
+        let (watchdog, shared) = (watchdog.clone(), Arc::clone(&app));
+        tasks::guard("watchdog", app.problems.clone(), move || {
+            watchdog.clone().run(Arc::clone(&shared))
+        });
+    }
+    // The sender is in `app`, so this ends with an order and not before.
+    let power = ending.recv().await.unwrap_or(Power::Off);
+    app.logs.say(match power {
+        Power::Off => "shutting down",
+        Power::Reboot => "restarting",
+    });
+    end::services(&app).await;
+    (app.layout.mode == Mode::Pid1).then(|| {
+        if let Some(watchdog) = watchdog {
+            // Time for the rest of the end; closed just before the last call.
+            watchdog.feed();
+            end::remember(&watchdog);
+        }
+        power
+    })
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn start_control(app: &App) {
+    match sockets::unix(&app.layout.control_socket(), app.layout.mode, spawn::ADMIN.id) {
+        Ok(listener) => {
+            let (shared, listener) = (Arc::clone(app), Arc::new(listener));
+            tasks::guard("control", app.problems.clone(), move || {
+                control::serve(Arc::clone(&shared), Arc::clone(&listener))
+            });
+        }
+        Err(e) => app.problems.set(
+            "control",
+            format!(
+                "the control socket {} cannot be bound: {e}",
+                app.layout.control_socket().display()
+            ),
+        ),
+    }
+}
+
+fn start_services(app: &App) {
+    let roles = models::enter(app);
+    let native = app.layout.mode == Mode::Native;
+    let user = |user: spawn::User| {
+        if native {
+            current_user()
+        } else {
+            user.name.to_owned()
+        }
+    };
+    for (name, role) in [(PRIMARY, Role::Primary), (FALLBACK, Role::Fallback)] {
+        if !roles.contains(&role) {
+            continue;
+        }
+        app.board.enter(name, &user(spawn::ENGINE), &app.cores.engine);
+        // The gateway's group may connect to an engine; nobody else.
+        match sockets::unix(
+            &app.layout.engine_socket(name),
+            app.layout.mode,
+            spawn::GATEWAY.id,
+        ) {
+            Ok(listener) => {
+                let listener = Arc::new(std::os::fd::OwnedFd::from(listener));
+                start_service(app, name, move || Engine::new(name, role, Arc::clone(&listener)));
+            }
+            Err(e) => app.problems.set(
+                &format!("start {name}"),
+                format!(
+                    "{name} cannot listen on {}: {e}",
+                    app.layout.engine_socket(name).display()
+                ),
+            ),
+        }
+    }
+    if roles.contains(&Role::Projector) {
+        let shared = Arc::clone(app);
+        // Shown in status; handed to an engine once the appliance sees.
+        tokio::spawn(async move { drop(models::verify(&shared, Role::Projector).await) });
+    }
+    let fallback = roles.contains(&Role::Fallback);
+    app.board
+        .enter(service::GATEWAY, &user(spawn::GATEWAY), &app.cores.house);
+    start_service(app, service::GATEWAY, move || Gateway { fallback });
+}
+
+fn start_service<P: Program>(app: &App, name: &str, make: impl Fn() -> P + Send + 'static) {
+    let orders = Arc::new(tokio::sync::Mutex::new(app.orders.register(name)));
+    let shared = Arc::clone(app);
+    tasks::guard(name, app.problems.clone(), move || {
+        drive(Arc::clone(&shared), make(), Arc::clone(&orders))
+    });
+}
+
+fn current_user() -> String {
+    let uid = nix::unistd::geteuid();
+    nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name)
+}

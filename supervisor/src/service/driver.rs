@@ -1,0 +1,491 @@
+//! Drives one service whose child is born with a birth socket: gets what it needs, starts it, pings it, replaces it
+//! when it ends or falls silent, and carries out orders.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use sarai_wire::birth::{self, BirthError};
+use sarai_wire::control::ServiceState;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::Order;
+use super::machine::{Event, Machine, Todo};
+use crate::app::App;
+use crate::spawn::{self, Child, Spec};
+
+/// Time between two pings.
+const PING: Duration = Duration::from_secs(1);
+/// Time a child has to end by itself once it said that it does.
+const LEAVE: Duration = Duration::from_secs(2);
+/// Most packets a child may send in one second before it counts as broken.
+const MAX_PACKETS: u32 = 1_000;
+
+/// What a child said, as far as the driver cares.
+pub enum Said {
+    /// It serves; the text is for the log.
+    Ready(String),
+    /// It cannot serve, and ends.
+    Failed(String),
+    /// It answered this ping.
+    Pong(u64),
+}
+
+/// Why a service is not started now.
+pub enum Hold {
+    /// What it needs is not there yet: asked for again after a while.
+    NotYet(String),
+    /// What it needs is refused: only an admin's restart tries again.
+    Refused(String),
+    /// What it needs could not be had: like a failed start.
+    Failed(String),
+}
+
+/// Everything needed to start one child.
+pub struct Launch<M> {
+    /// The child.
+    pub spec: Spec<'static>,
+    /// Its listening socket.
+    pub listener: Arc<OwnedFd>,
+    /// The first message.
+    pub start: M,
+    /// Descriptors attached to it.
+    pub attached: Vec<OwnedFd>,
+    /// Time it has until it serves.
+    pub startup: Duration,
+}
+
+/// A kind of service.
+pub trait Program: Send + 'static {
+    /// Messages to the child.
+    type To: Serialize + Send + 'static;
+    /// Messages from the child.
+    type From: DeserializeOwned + Send + 'static;
+
+    /// The service's name.
+    fn name(&self) -> &str;
+    /// Gets what the child needs. Dropped and called again when an order comes in between.
+    fn prepare(&mut self, app: &App) -> impl Future<Output = Result<Launch<Self::To>, Hold>> + Send;
+    /// The child serves.
+    fn serving(&mut self, app: &App);
+    /// What a message means.
+    fn said(&self, message: Self::From) -> Said;
+    /// A ping.
+    fn ping(seq: u64) -> Self::To;
+    /// The order to end.
+    fn stop() -> Self::To;
+    /// The order to read files again, where there is one.
+    fn reload() -> Option<Self::To>;
+    /// Longest time without an answer to a ping.
+    fn silence(&self, app: &App) -> Duration;
+    /// Time from the order to end until the child is killed.
+    fn drain(&self, app: &App) -> Duration;
+}
+
+/// What can interrupt a wait.
+enum Woken {
+    Order(Order),
+    Time,
+}
+
+/// A running child and what is known of it.
+struct Running {
+    child: Child,
+    birth: AsyncFd<OwnedFd>,
+    deadline: Instant,
+    answered: Instant,
+    seq: u64,
+    /// Why it ended, where that says more than its exit status.
+    why: Option<String>,
+    /// When it was killed, or said that it is about to end; nothing it says after that counts.
+    leaving: Option<Instant>,
+    /// Orders told when this ping, or a later one, is answered.
+    reloading: Vec<(u64, oneshot::Sender<()>)>,
+    second: Instant,
+    packets: u32,
+    asked_to_end: bool,
+}
+
+/// The driver's own state.
+pub struct Driver<P: Program> {
+    app: App,
+    program: P,
+    machine: Machine,
+    /// Told when the service has stopped.
+    stopping: Vec<oneshot::Sender<()>>,
+}
+
+/// Runs one service until the supervisor ends. `orders` outlives a panic of this task.
+pub async fn drive<P: Program>(app: App, program: P, orders: Arc<Mutex<mpsc::Receiver<Order>>>) {
+    let mut orders = orders.lock().await;
+    let mut driver = Driver {
+        app,
+        program,
+        machine: Machine::default(),
+        stopping: Vec::new(),
+    };
+    loop {
+        driver.post();
+        match driver.machine.todo() {
+            Todo::Start => driver.start(&mut orders).await,
+            Todo::SleepUntil(until) => {
+                let pause = until.saturating_sub(driver.now());
+                match wait(&mut orders, pause).await {
+                    Woken::Order(order) => driver.order_without_child(order),
+                    Woken::Time => driver.event(Event::Tick),
+                }
+            }
+            // `start` returns only when there is no child: these two are states without one.
+            Todo::Watch | Todo::End => driver.event(Event::Ended),
+            Todo::Rest => {
+                for told in driver.stopping.drain(..) {
+                    let _ = told.send(());
+                }
+                match orders.recv().await {
+                    Some(order) => driver.order_without_child(order),
+                    None => return,
+                }
+            }
+        }
+    }
+}
+
+async fn wait(orders: &mut mpsc::Receiver<Order>, limit: Duration) -> Woken {
+    match tokio::time::timeout(limit, orders.recv()).await {
+        Ok(Some(order)) => Woken::Order(order),
+        Ok(None) => std::future::pending().await,
+        Err(_) => Woken::Time,
+    }
+}
+
+impl<P: Program> Driver<P> {
+    fn now(&self) -> Duration {
+        self.app.started.elapsed()
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = self.now();
+        self.machine.on(now, event);
+        self.post();
+    }
+
+    /// Shows the state, and logs it when it changed.
+    fn post(&self) {
+        let state = self.machine.state();
+        let name = self.program.name();
+        if self.app.board.state(name, state) {
+            let word = match state {
+                ServiceState::Waiting => return,
+                ServiceState::Starting => "starting",
+                ServiceState::Ready => "ready",
+                ServiceState::Stopping => "stopping",
+                ServiceState::Backoff => "ended; starting again",
+                ServiceState::CrashLoop => "ended too often; trying again in a minute",
+                ServiceState::Stopped => "stopped",
+            };
+            self.app.logs.say(&format!("{name}: {word}"));
+            let topic = format!("service {name}");
+            if state == ServiceState::CrashLoop {
+                let hint = format!("{name} keeps ending; see: sarai logs {name}");
+                self.app.problems.set(&topic, hint);
+            } else if state == ServiceState::Ready {
+                self.app.problems.clear(&topic);
+            }
+        }
+    }
+
+    fn order_without_child(&mut self, order: Order) {
+        match order {
+            Order::Restart(told) => {
+                self.event(Event::Restart);
+                let _ = told.send(());
+            }
+            Order::Stop(told) => {
+                self.stopping.push(told);
+                self.event(Event::Stop);
+            }
+            // A child that starts later reads the files anyway.
+            Order::Reload(told) => drop(told.send(())),
+        }
+    }
+
+    /// Prepares, starts and watches one child until it is gone.
+    async fn start(&mut self, orders: &mut mpsc::Receiver<Order>) {
+        let prepared = tokio::select! {
+            prepared = self.program.prepare(&self.app) => prepared,
+            order = orders.recv() => {
+                if let Some(order) = order {
+                    self.order_without_child(order);
+                }
+                return;
+            }
+        };
+        let topic = format!("start {}", self.program.name());
+        match prepared {
+            Ok(launch) => {
+                self.app.problems.clear(&topic);
+                match self.launch(launch) {
+                    Ok(running) => self.watch(running, orders).await,
+                    Err(e) => {
+                        self.app
+                            .board
+                            .ended(self.program.name(), &format!("failed to start: {e}"));
+                        self.app
+                            .problems
+                            .set(&topic, format!("{} cannot be started: {e}", self.program.name()));
+                        self.event(Event::Ended);
+                    }
+                }
+            }
+            Err(Hold::NotYet(reason)) => {
+                self.app
+                    .problems
+                    .set(&topic, format!("{} waits: {reason}", self.program.name()));
+                if let Woken::Order(order) = wait(orders, Duration::from_secs(2)).await {
+                    self.order_without_child(order);
+                }
+            }
+            Err(Hold::Refused(reason)) => {
+                self.app.problems.set(
+                    &topic,
+                    format!("{} is not started: {reason}", self.program.name()),
+                );
+                self.event(Event::Refused);
+            }
+            Err(Hold::Failed(reason)) => {
+                self.app.problems.set(
+                    &topic,
+                    format!("{} is not started: {reason}", self.program.name()),
+                );
+                self.event(Event::Ended);
+            }
+        }
+    }
+
+    fn launch(&mut self, launch: Launch<P::To>) -> io::Result<Running> {
+        let name = self.program.name().to_owned();
+        let (ours, theirs) = birth::pair()?;
+        nix::fcntl::fcntl(
+            &ours,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        let spec = Spec {
+            birth: Some(theirs.as_fd()),
+            listener: Some(launch.listener.as_fd()),
+            ..launch.spec
+        };
+        let mut child = spawn::spawn(&self.app.reaper, &spec)?;
+        drop(theirs);
+        if let Some(output) = child.output.take() {
+            tokio::spawn(self.app.logs.clone().pump(name.clone(), output));
+        }
+        let attached: Vec<_> = launch.attached.iter().map(AsRawFd::as_raw_fd).collect();
+        birth::send(ours.as_fd(), &launch.start, &attached).map_err(io::Error::other)?;
+        // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
+        let birth = unsafe { AsyncFd::register(ours) }?;
+        self.app
+            .board
+            .started(&name, child.pid.as_raw(), Some(self.program.silence(&self.app)));
+        self.event(Event::Spawned);
+        let now = Instant::now();
+        Ok(Running {
+            child,
+            birth,
+            deadline: now + launch.startup,
+            answered: now,
+            seq: 0,
+            why: None,
+            leaving: None,
+            reloading: Vec::new(),
+            second: now,
+            packets: 0,
+            asked_to_end: false,
+        })
+    }
+
+    /// Until the child has been collected.
+    async fn watch(&mut self, mut running: Running, orders: &mut mpsc::Receiver<Order>) {
+        let mut tick = tokio::time::interval(PING);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let exit = loop {
+            tokio::select! {
+                exit = &mut running.child.exit => break exit.ok(),
+                message = receive::<P::From>(&running.birth), if running.leaving.is_none() => {
+                    self.message(&mut running, message);
+                }
+                _ = tick.tick() => self.tick(&mut running),
+                order = orders.recv() => match order {
+                    Some(order) => self.order(&mut running, order),
+                    None => std::future::pending().await,
+                },
+            }
+        };
+        // What it said last may explain its end better than its status.
+        while running.leaving.is_none() && running.why.is_none() {
+            match birth::recv::<P::From>(running.birth.get_ref().as_fd()) {
+                Ok((message, _)) => {
+                    if let Said::Failed(reason) = self.program.said(message) {
+                        self.cannot_serve(&mut running, &reason);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        let how = match (running.why.take(), exit) {
+            (Some(why), _) => why,
+            (None, Some(exit)) => exit.to_string(),
+            (None, None) => "unknown".to_owned(),
+        };
+        self.app.board.ended(self.program.name(), &how);
+        self.app
+            .logs
+            .say(&format!("{}: ended: {how}", self.program.name()));
+        self.event(Event::Ended);
+        if self.machine.state() == ServiceState::Stopped {
+            for told in self.stopping.drain(..) {
+                let _ = told.send(());
+            }
+        }
+    }
+
+    fn message(&mut self, running: &mut Running, message: Result<P::From, BirthError>) {
+        if running.second.elapsed() >= Duration::from_secs(1) {
+            (running.second, running.packets) = (Instant::now(), 0);
+        }
+        running.packets += 1;
+        if running.packets > MAX_PACKETS {
+            return self.kill(running, format!("more than {MAX_PACKETS} messages in a second"));
+        }
+        match message.map(|message| self.program.said(message)) {
+            Ok(Said::Ready(detail)) => {
+                if self.machine.state() == ServiceState::Starting {
+                    self.app.logs.say(&format!("{}: {detail}", self.program.name()));
+                    running.answered = Instant::now();
+                    self.app.board.pong(self.program.name());
+                    self.event(Event::Ready);
+                    self.program.serving(&self.app);
+                }
+            }
+            Ok(Said::Failed(reason)) => self.cannot_serve(running, &reason),
+            Ok(Said::Pong(seq)) => {
+                // An answer to a ping that was never sent proves nothing.
+                if seq <= running.seq {
+                    running.answered = Instant::now();
+                    self.app.board.pong(self.program.name());
+                    let (done, waiting) = running.reloading.drain(..).partition(|(at, _)| *at <= seq);
+                    running.reloading = waiting;
+                    let done: Vec<(u64, oneshot::Sender<()>)> = done;
+                    for (_, told) in done {
+                        let _ = told.send(());
+                    }
+                }
+            }
+            // Its end follows at once, and its status says more; see `tick` for one that stays.
+            Err(BirthError::Closed) => running.leaving = Some(Instant::now()),
+            Err(e) => self.kill(running, format!("it spoke wrongly: {e}")),
+        }
+    }
+
+    fn tick(&mut self, running: &mut Running) {
+        if let Some(since) = running.leaving {
+            let grace = if running.asked_to_end {
+                self.program.drain(&self.app)
+            } else {
+                LEAVE
+            };
+            if since.elapsed() > grace {
+                self.kill(running, "closed its birth socket without ending".to_owned());
+            }
+            return;
+        }
+        let silence = self.program.silence(&self.app);
+        match self.machine.state() {
+            ServiceState::Ready if running.answered.elapsed() > silence => {
+                self.kill(running, format!("no answer for {} s", silence.as_secs()));
+            }
+            ServiceState::Ready => self.ping(running),
+            ServiceState::Starting if Instant::now() > running.deadline => {
+                self.kill(running, "not ready in time".to_owned());
+            }
+            ServiceState::Stopping if running.asked_to_end && Instant::now() > running.deadline => {
+                self.kill(running, "did not end in time".to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn ping(&mut self, running: &mut Running) {
+        running.seq += 1;
+        // A full socket means that the child does not read: its silence will tell.
+        let _ = birth::send(running.birth.get_ref().as_fd(), &P::ping(running.seq), &[]);
+    }
+
+    fn order(&mut self, running: &mut Running, order: Order) {
+        match order {
+            Order::Restart(told) => {
+                self.event(Event::Restart);
+                self.end(running);
+                let _ = told.send(());
+            }
+            Order::Stop(told) => {
+                self.stopping.push(told);
+                self.event(Event::Stop);
+                self.end(running);
+            }
+            Order::Reload(told) => {
+                if let Some(reload) = P::reload() {
+                    let _ = birth::send(running.birth.get_ref().as_fd(), &reload, &[]);
+                    self.ping(running);
+                    running.reloading.push((running.seq, told));
+                } else {
+                    let _ = told.send(());
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, running: &mut Running) {
+        if running.asked_to_end {
+            return;
+        }
+        running.asked_to_end = true;
+        running.deadline = Instant::now() + self.program.drain(&self.app);
+        if birth::send(running.birth.get_ref().as_fd(), &P::stop(), &[]).is_err() {
+            self.kill(running, "could not be asked to end".to_owned());
+        }
+    }
+
+    fn cannot_serve(&mut self, running: &mut Running, reason: &str) {
+        let name = self.program.name();
+        let reason: String = reason.chars().take(500).collect();
+        self.app.problems.set(
+            &format!("start {name}"),
+            format!("{name} cannot serve: failed to {reason}"),
+        );
+        running.why = Some(format!("failed to {reason}"));
+        running.leaving = Some(Instant::now());
+    }
+
+    fn kill(&mut self, running: &mut Running, why: String) {
+        self.app.reaper.signal_group(running.child.pid, Signal::SIGKILL);
+        running.why.get_or_insert(why);
+        running.leaving = Some(Instant::now());
+    }
+}
+
+/// One message; descriptors that came with it are closed.
+async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, BirthError> {
+    loop {
+        let mut guard = birth.readable().await?;
+        match birth::recv::<T>(birth.get_ref().as_fd()) {
+            Ok((message, _)) => return Ok(message),
+            Err(BirthError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(e) => return Err(e),
+        }
+    }
+}

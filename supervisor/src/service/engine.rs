@@ -1,0 +1,133 @@
+//! The engines: a model verified at each start, handed over as a descriptor.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sarai_trust::manifest::Role;
+use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
+
+use super::driver::{Hold, Launch, Program, Said};
+use crate::app::App;
+use crate::layout::Mode;
+use crate::spawn::{self, Spec};
+use crate::{cpu, models};
+
+/// Bytes an engine loads in a second at the least; decides how long a large one may take.
+const SLOWEST_LOAD: u64 = 20 * 1024 * 1024;
+/// Time for what runs to end on an order.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// One engine.
+pub struct Engine {
+    name: &'static str,
+    role: Role,
+    listener: Arc<OwnedFd>,
+    loaded: Option<(String, u64)>,
+}
+
+impl Engine {
+    /// An engine that serves `listener` with the model of `role`.
+    #[must_use]
+    pub fn new(name: &'static str, role: Role, listener: Arc<OwnedFd>) -> Self {
+        Self {
+            name,
+            role,
+            listener,
+            loaded: None,
+        }
+    }
+}
+
+impl Program for Engine {
+    type To = ToEngine;
+    type From = FromEngine;
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn prepare(&mut self, app: &App) -> Result<Launch<ToEngine>, Hold> {
+        if let Some(missing) = cpu::below_floor(&app.cpu) {
+            return Err(Hold::Refused(missing));
+        }
+        let model = models::verify(app, self.role).await?;
+        let attestation = &model.verified.attestation;
+        self.loaded = Some((attestation.id.clone(), attestation.sequence));
+        let settings = &app.config.engine;
+        let start = EngineStart {
+            model: attestation.id.clone(),
+            digest: attestation.sha256.to_string(),
+            params: EngineParams {
+                context: settings
+                    .context
+                    .or(model.context)
+                    .unwrap_or(EngineParams::default().context),
+                slots: settings.slots,
+                queue: settings.queue,
+                batch: settings.batch,
+                kv_type: settings.kv_type,
+                cpus: app.cores.engine.clone(),
+            },
+        };
+        let startup = Duration::from_secs(u64::from(settings.startup_s) + attestation.size / SLOWEST_LOAD);
+        let group = app.tree.as_ref().map(|tree| tree.procs(self.name)).transpose();
+        Ok(Launch {
+            spec: Spec {
+                env: app.layout.library_path(),
+                user: (app.layout.mode == Mode::Pid1).then_some(spawn::ENGINE),
+                cpus: app.cores.engine.clone(),
+                cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
+                descriptors: 1024,
+                oom_score_adj: 500,
+                ..Spec::new(app.layout.programs.join("sarai-engine"))
+            },
+            listener: Arc::clone(&self.listener),
+            start: ToEngine::Start(start),
+            attached: vec![model.verified.file.into()],
+            startup,
+        })
+    }
+
+    fn serving(&mut self, app: &App) {
+        if let Some((id, sequence)) = self.loaded.clone() {
+            let app = App::clone(app);
+            tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
+        }
+    }
+
+    fn said(&self, message: FromEngine) -> Said {
+        match message {
+            FromEngine::Ready { info, load_ms } => Said::Ready(format!(
+                "loaded {} in {:.1} s: context {}, {} slots, CPU variant {}",
+                info.model,
+                load_ms / 1000.0,
+                info.context,
+                info.slots,
+                info.cpu_variant
+            )),
+            FromEngine::Failed { reason } => Said::Failed(reason),
+            FromEngine::Pong { seq, .. } => Said::Pong(seq),
+        }
+    }
+
+    fn ping(seq: u64) -> ToEngine {
+        ToEngine::Ping { seq }
+    }
+
+    fn stop() -> ToEngine {
+        ToEngine::Stop
+    }
+
+    fn reload() -> Option<ToEngine> {
+        None
+    }
+
+    fn silence(&self, app: &App) -> Duration {
+        Duration::from_secs(app.config.engine.silence_s.into())
+    }
+
+    fn drain(&self, _app: &App) -> Duration {
+        DRAIN
+    }
+}

@@ -1,0 +1,101 @@
+//! The gateway: a listening socket that outlives it, credentials it may read, and the way to the engines.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
+
+use super::driver::{Hold, Launch, Program, Said};
+use super::{FALLBACK, GATEWAY, PRIMARY};
+use crate::app::App;
+use crate::layout::Mode;
+use crate::sockets;
+use crate::spawn::{self, Spec};
+
+/// Time to read credentials and begin to serve.
+const STARTUP: Duration = Duration::from_secs(30);
+/// Longest time without an answer to a ping; no computing happens in the gateway.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Besides the time requests in flight have, for the rest of an orderly end.
+const DRAIN_SLACK: Duration = Duration::from_secs(2);
+
+/// The gateway.
+pub struct Gateway {
+    /// Whether the profile has a fallback engine.
+    pub fallback: bool,
+}
+
+impl Program for Gateway {
+    type To = ToGateway;
+    type From = FromGateway;
+
+    fn name(&self) -> &str {
+        GATEWAY
+    }
+
+    async fn prepare(&mut self, app: &App) -> Result<Launch<ToGateway>, Hold> {
+        if !app.certified.load(Ordering::SeqCst) {
+            return Err(Hold::NotYet("its certificate has not been issued yet".to_owned()));
+        }
+        let listener = sockets::gateway(app)
+            .map_err(|e| Hold::NotYet(format!("cannot listen on {}: {e}", app.config.listen)))?;
+        let socket = |name: &str| -> PathBuf { app.layout.engine_socket(name) };
+        let start = GatewayStart {
+            credentials: app.layout.gateway(),
+            primary: socket(PRIMARY),
+            fallback: self.fallback.then(|| socket(FALLBACK)),
+            settings: app.config.gateway.clone(),
+        };
+        let group = app.tree.as_ref().map(|tree| tree.procs(GATEWAY)).transpose();
+        let connections = u64::from(app.config.gateway.max_connections);
+        Ok(Launch {
+            spec: Spec {
+                env: app.layout.library_path(),
+                user: (app.layout.mode == Mode::Pid1).then_some(spawn::GATEWAY),
+                cpus: app.cores.house.clone(),
+                cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
+                // Each connection and each request to an engine, and what the program itself holds.
+                descriptors: connections + 2 * u64::from(app.config.gateway.max_requests) + 256,
+                oom_score_adj: 100,
+                ..Spec::new(app.layout.programs.join("sarai-gateway"))
+            },
+            listener: Arc::clone(&listener),
+            start: ToGateway::Start(start),
+            attached: Vec::new(),
+            startup: STARTUP,
+        })
+    }
+
+    fn serving(&mut self, _app: &App) {}
+
+    fn said(&self, message: FromGateway) -> Said {
+        match message {
+            FromGateway::Ready => Said::Ready("serves TLS".to_owned()),
+            FromGateway::Failed { reason } => Said::Failed(reason),
+            FromGateway::Pong { seq, .. } => Said::Pong(seq),
+        }
+    }
+
+    fn ping(seq: u64) -> ToGateway {
+        ToGateway::Ping { seq }
+    }
+
+    fn stop() -> ToGateway {
+        ToGateway::Stop
+    }
+
+    fn reload() -> Option<ToGateway> {
+        Some(ToGateway::Reload)
+    }
+
+    fn silence(&self, app: &App) -> Duration {
+        // A machine that is slow enough for a longer bound on its engines is slow for the gateway too.
+        SILENCE.max(Duration::from_secs(app.config.engine.silence_s.into()))
+    }
+
+    fn drain(&self, app: &App) -> Duration {
+        Duration::from_secs(app.config.gateway.drain_s.into()) + DRAIN_SLACK
+    }
+}

@@ -1,0 +1,179 @@
+//! Starts one child with exactly what it is given: descriptors 0 to 4, a clean environment, its CPUs, its cgroup,
+//! its user, and nothing else.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{Pid, pipe2};
+use tokio::sync::oneshot;
+
+use crate::reaper::{Exit, Reaper};
+
+mod child;
+
+/// A user of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// Name for `status`.
+    pub name: &'static str,
+    /// User and group id.
+    pub id: u32,
+}
+
+/// Runs the engines.
+pub const ENGINE: User = User {
+    name: "engine",
+    id: 701,
+};
+/// Runs the gateway.
+pub const GATEWAY: User = User {
+    name: "gateway",
+    id: 702,
+};
+/// Runs the admin's prompt.
+pub const ADMIN: User = User {
+    name: "admin",
+    id: 703,
+};
+
+/// Where a child's descriptors 0, 1 and 2 lead.
+pub enum Output {
+    /// `/dev/null` and a pipe to the log.
+    Log,
+    /// This terminal, which also becomes the controlling one.
+    Terminal(File),
+}
+
+/// What a child is given.
+pub struct Spec<'a> {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments after the name.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// User to become; `None` stays who the supervisor is.
+    pub user: Option<User>,
+    /// Whether every capability and every way to gain one is given up.
+    pub confined: bool,
+    /// CPUs it may use; empty leaves the supervisor's.
+    pub cpus: Vec<u32>,
+    /// Its cgroup's `cgroup.procs`, open for writing.
+    pub cgroup: Option<File>,
+    /// Most open descriptors.
+    pub descriptors: u64,
+    /// How gladly the kernel kills it when memory runs out (-1000 to 1000).
+    pub oom_score_adj: i32,
+    /// Becomes descriptor 3.
+    pub birth: Option<BorrowedFd<'a>>,
+    /// Becomes descriptor 4.
+    pub listener: Option<BorrowedFd<'a>>,
+    /// Descriptors 0 to 2.
+    pub output: Output,
+}
+
+impl Spec<'_> {
+    /// A spec with nothing but the program.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            user: None,
+            confined: true,
+            cpus: Vec::new(),
+            cgroup: None,
+            descriptors: 64,
+            oom_score_adj: 0,
+            birth: None,
+            listener: None,
+            output: Output::Log,
+        }
+    }
+}
+
+/// A running child. Dropped before it was seen to end, it is killed: no child outlives its owner.
+pub struct Child {
+    /// Its process id.
+    pub pid: Pid,
+    /// Resolves once it has ended.
+    pub exit: oneshot::Receiver<Exit>,
+    /// What it writes, unless it has a terminal.
+    pub output: Option<OwnedFd>,
+    reaper: Reaper,
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nothing happens when the reaper has already collected it.
+        self.reaper
+            .signal_group(self.pid, nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Occupies the descriptors 3 and 4 of this process for good, so that no pipe of the standard library's own can get
+/// a number that a child's birth socket or listener is about to take.
+pub fn reserve_descriptors() -> io::Result<()> {
+    loop {
+        let null = File::open("/dev/null")?;
+        if null.as_raw_fd() > sarai_wire::birth::LISTEN_FD {
+            return Ok(());
+        }
+        std::mem::forget(null);
+    }
+}
+
+/// Starts a child.
+pub fn spawn(reaper: &Reaper, spec: &Spec<'_>) -> io::Result<Child> {
+    reserve_descriptors()?;
+    let mut command = Command::new(&spec.program);
+    command
+        .args(&spec.args)
+        .env_clear()
+        .envs(spec.env.iter().map(|(k, v)| (k, v)))
+        .current_dir("/");
+    let output = match &spec.output {
+        Output::Log => {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::from(write.try_clone()?))
+                .stderr(Stdio::from(write));
+            Some(read)
+        }
+        Output::Terminal(terminal) => {
+            command
+                .stdin(Stdio::from(terminal.try_clone()?))
+                .stdout(Stdio::from(terminal.try_clone()?))
+                .stderr(Stdio::from(terminal.try_clone()?));
+            None
+        }
+    };
+    // Copies far above 4, so that taking one number cannot close the other.
+    let birth = spec.birth.map(raise).transpose()?;
+    let listener = spec.listener.map(raise).transpose()?;
+    let steps = child::Steps::prepare(spec, birth, listener);
+    // SAFETY: the closure runs in the forked child and only makes system calls on data prepared before the fork:
+    // no allocation, no lock (see `child::Steps::take`).
+    unsafe { command.pre_exec(move || steps.take()) };
+    let (pid, exit) = reaper.spawn(|| command.spawn().map(|child| child.id()))?;
+    Ok(Child {
+        pid,
+        exit,
+        output,
+        reaper: reaper.clone(),
+    })
+}
+
+fn raise(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let raised = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(32))?;
+    // SAFETY: the kernel has just made this descriptor for us and nothing else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(raised) })
+}
