@@ -85,7 +85,7 @@ make_base() {
   add_programs "$tree"
   add_busybox "$tree"
   add_modules "$tree"
-  echo "$stamp" >"$tree/usr/lib/sarai/build-stamp"
+  echo "$stamp" >"$tree/etc/sarai/build-stamp"
   pack "$tree" "$stamp" >"$work/base.cpio.zst"
   # Old ones are of no use any more.
   find "$cache/initramfs" -name '*.cpio.zst' -mtime +2 -delete
@@ -126,22 +126,23 @@ add_programs() {
     done
   # Nothing may be missing in there: the loader would say so only at boot.
   for file in "${binaries[@]}"; do
-    if ldd "$file" | grep 'not found' | grep -qv 'libggml\|libllama'; then die "$file lacks a shared library"; fi
+    if ldd "$file" | grep 'not found' | grep -v 'libggml\|libllama' >&2; then die "$file lacks a shared library"; fi
   done
 }
 
 add_busybox() {
-  local tree=$1 applet
+  local tree=$1 applet applets
   install -m 755 "$busybox" "$tree/usr/bin/busybox"
+  applets=$'\n'$("$busybox" --list)$'\n'
   while read -r applet; do
-    "$busybox" --list | grep -qx "$applet" || die "busybox has no $applet"
+    [[ $applets == *$'\n'"$applet"$'\n'* ]] || die "busybox has no $applet"
     ln -s busybox "$tree/usr/bin/$applet"
   done < <(lines_of "$common/busybox-applets.list")
 }
 
 # Wanted modules and what they need, each after those it needs.
 add_modules() {
-  local tree=$1 name needed file target=$1/usr/lib/sarai/modules list=$1/usr/lib/sarai/modules/modules.list
+  local tree=$1 name needed what file target=/usr/lib/sarai/modules list=$1/etc/sarai/modules.list
   : >"$list"
   while read -r name; do
     needed=
@@ -155,11 +156,11 @@ add_modules() {
       [[ $what == insmod ]] || continue
       name=$(basename "$file")
       case $name in
-        *.ko) install -m 644 "$file" "$target/$name" ;;
-        *.ko.xz) name=${name%.xz}; xz -dc "$file" >"$target/$name" ;;
-        *.ko.zst) name=${name%.zst}; zstd -qdc "$file" >"$target/$name" ;;
+        *.ko) install -m 644 "$file" "$tree$target/$name" ;;
+        *.ko.xz) name=${name%.xz}; xz -dc "$file" >"$tree$target/$name" ;;
+        *.ko.zst) name=${name%.zst}; zstd -qdc "$file" >"$tree$target/$name" ;;
       esac
-      grep -qx "$name" "$list" || echo "$name" >>"$list"
+      grep -qxF "$target/$name" "$list" || echo "$target/$name" >>"$list"
     done <"$work/depends"
   done < <(lines_of "$common/modules.wanted")
 }

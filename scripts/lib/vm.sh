@@ -76,7 +76,8 @@ vm_start() {
 # vm_wait_console DIR OFFSET TEXT SECONDS: waits until the console shows TEXT behind byte OFFSET.
 vm_wait_console() {
   local dir=$1 offset=$2 text=$3 end=$((SECONDS + $4))
-  until tail -c "+$((offset + 1))" "$dir/console.log" | grep -qaF -- "$text"; do
+  # Not grep -q: it would end early, and the broken pipe would look like a failure.
+  until tail -c "+$((offset + 1))" "$dir/console.log" | grep -aF -- "$text" >/dev/null; do
     ((SECONDS < end)) || return 1
     vm_pid "$dir" >/dev/null || return 2
     sleep 0.2

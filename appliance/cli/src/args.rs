@@ -28,7 +28,7 @@ pub struct Args {
 /// What the admin asks for.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Health, services, models, addresses; problems first
+    /// Health, services, models, addresses; problems first (exit code 3 while not ready)
     Status {
         /// The whole state as JSON
         #[arg(long)]

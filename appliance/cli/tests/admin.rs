@@ -43,6 +43,20 @@ fn status_for_people_and_as_json() {
 }
 
 #[test]
+fn a_machine_that_is_not_ready_is_shown_and_told_by_the_exit_code() {
+    let supervisor = Supervisor::start(|_| {
+        let mut state = status();
+        state.ready = false;
+        vec![Reply::Status(Box::new(state))]
+    });
+    for args in [&["status"][..], &["status", "--json"]] {
+        let output = supervisor.sarai(args);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(out(&output).contains("4242"), "{}", out(&output));
+    }
+}
+
+#[test]
 fn the_native_run_of_the_folder_or_one_above_is_found() {
     let supervisor = Supervisor::start(ok);
     let inner = supervisor.folder().join("a/b");
