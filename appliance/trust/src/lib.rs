@@ -16,6 +16,7 @@
 pub mod atomic;
 mod attestation;
 mod check;
+mod content;
 mod device;
 mod digest;
 mod error;
@@ -29,11 +30,12 @@ pub mod verity;
 
 pub use attestation::{Attestation, FORMAT, Kind, MAX_DOCUMENT, MemoryEnvelope, Probe, is_id};
 pub use check::{Checked, Expect, MAX_SIGNATURE, check_document};
+pub use content::{Method, verify_content};
 pub use device::DeviceKey;
 pub use digest::{Digest, ParseDigestError};
 pub use error::TrustError;
 pub use hashing::{Hashes, hash_file};
 pub use keyring::Keyring;
 pub use sequences::Sequences;
-pub use store::{Method, Verified, document_name, open_verified, read_bounded, verify_content};
+pub use store::{Verified, document_name, open_verified, read_bounded};
 pub use verity::install as install_verity;
