@@ -1,2 +1,176 @@
-//! Placeholder.
-fn main() {}
+//! `sarai-gateway`: TLS, the OpenAI-compatible API, metrics.
+//!
+//! It is born by the supervisor with two descriptors: the birth socket, over which it is told everything it needs,
+//! and the listening TCP socket. It terminates TLS, knows clients by their keys, bounds whatever they send, runs
+//! the Omni-Loop of [`sarai_reflection`] over the engines, and answers.
+//!
+//! It may listen on the descriptor it was given, connect to the engines' Unix sockets, and read its own credentials
+//! folder. It never opens another socket, never reads a model, never holds a signing key, never writes a file, and
+//! never logs what clients say.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | [`birth`] | what the supervisor says |
+//! | [`house`] | what every part shares; built once from the start message |
+//! | [`limits`], [`credentials`], [`keys`] | settings within bounds; certificate and keys, replaced as a whole |
+//! | [`serve`], [`connections`], [`patient`] | TCP, TLS, HTTP; who has to make room; who does not read |
+//! | [`routes`], [`body`], [`json`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
+//! | [`chat`] | `POST /v1/chat/completions` |
+//! | [`engine`], [`failover`] | one engine; two behind one face |
+//! | [`metrics`] | what is measured |
+
+mod birth;
+mod body;
+mod chat;
+mod connections;
+mod credentials;
+mod engine;
+mod errors;
+mod failover;
+mod house;
+mod json;
+mod keys;
+mod limits;
+mod metrics;
+mod patient;
+mod routes;
+mod serve;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sarai_wire::birth::{BirthError, FromGateway, ToGateway};
+use tracing_subscriber::EnvFilter;
+
+use crate::birth::{Birth, Inheritance};
+use crate::house::{House, Phase};
+
+/// Threads that serve. The engines' cores are not for the gateway; two threads carry far more than a model can say.
+const WORKERS: usize = 2;
+/// Time left at the end of the drain to tell what still runs that it ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("SARAI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The supervisor stamps each line with the time.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("failed to {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let inheritance = birth::inherit().context("take the descriptors 3 and 4 from the supervisor")?;
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(live(inheritance));
+    // Whatever has not ended by now was told to.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
+    let birth = Birth::new(inheritance.birth).context("listen to the supervisor")?;
+    let start = match birth.next().await {
+        Ok(ToGateway::Start(start)) => start,
+        Ok(ToGateway::Stop) | Err(BirthError::Closed) => return Ok(()),
+        Ok(other) => bail!("begin: the supervisor said {other:?} before it said start"),
+        Err(error) => return Err(anyhow::Error::new(error).context("hear how to start")),
+    };
+    let built = House::build(start).map_err(anyhow::Error::new).and_then(|house| {
+        let listener =
+            tokio::net::TcpListener::from_std(inheritance.listener).context("listen for clients")?;
+        Ok((Arc::new(house), listener))
+    });
+    let (house, listener) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            birth.say(&FromGateway::Failed { reason }).await.ok();
+            return Err(error);
+        }
+    };
+    let keys = house.credentials.current().keys.len();
+    let router = routes::router(Arc::clone(&house));
+    tokio::spawn(serve::accept(Arc::clone(&house), router, listener));
+    birth
+        .say(&FromGateway::Ready)
+        .await
+        .context("tell the supervisor that TLS is served")?;
+    tracing::info!(keys, "serving");
+    obey(&house, &birth).await;
+    drain(&house).await;
+    Ok(())
+}
+
+/// Does what the supervisor says until it says stop or is gone.
+async fn obey(house: &House, birth: &Birth) {
+    loop {
+        match birth.next().await {
+            Ok(ToGateway::Ping { seq }) => {
+                let (answered, fallbacks) = house.metrics.counts();
+                let connections = u32::try_from(house.connections.len()).unwrap_or(u32::MAX);
+                let pong = FromGateway::Pong {
+                    seq,
+                    connections,
+                    answered,
+                    fallbacks,
+                };
+                if let Err(error) = birth.say(&pong).await {
+                    tracing::error!("failed to answer the supervisor: failed to {error}");
+                    return;
+                }
+            }
+            Ok(ToGateway::Reload) => match house.credentials.reload() {
+                Ok(keys) => tracing::info!(keys, "read certificate and keys again"),
+                Err(error) => tracing::error!("kept the old certificate and keys: failed to {error}"),
+            },
+            Ok(ToGateway::Start(_)) => tracing::warn!("ignored a second start"),
+            Ok(ToGateway::Stop) => return,
+            Err(BirthError::Closed) => {
+                tracing::warn!("the supervisor is gone");
+                return;
+            }
+            Err(error) => {
+                tracing::error!("failed to {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Lets what runs end, within the time there is.
+async fn drain(house: &House) {
+    tracing::info!(connections = house.connections.len(), "stopping");
+    house.phase.send_replace(Phase::Draining);
+    let all_gone = async {
+        while house.connections.len() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let time = house.limits.drain.saturating_sub(LAST_WORDS);
+    if tokio::time::timeout(time, all_gone).await.is_err() {
+        house.phase.send_replace(Phase::Closing);
+        tokio::time::sleep(LAST_WORDS).await;
+        tracing::warn!(
+            connections = house.connections.len(),
+            "stopped with connections open"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Two engines behind one face: the preferred one, and the one that answers when it cannot.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sarai_reflection::{Failure, FailureKind, Finished, Generate, Out, Phase, Refused, Speaker, Task};
+use sarai_wire::engine::{Message, Role, Sampling};
+
+use crate::engine::{Engine, Patience};
+use crate::metrics::Metrics;
+
+/// How long a dead engine goes unnoticed while another could take over: silence before it is asked whether it
+/// lives, plus the time that answer may take. Together they stay below 2 s.
+const PROBE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_millis(1000));
+
+/// What every generation of one request has in common.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// Request id, for logs.
+    pub id: String,
+    /// Name of the client's key.
+    pub client: String,
+    /// At most this many new tokens.
+    pub max_tokens: Option<u32>,
+    /// Sampling of the next token; drafts and revisions use the same.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Alternatives per token.
+    pub top_logprobs: u8,
+}
+
+impl Template {
+    fn request(&self, task: Task<'_>) -> sarai_wire::engine::Generate {
+        let messages = task
+            .conversation
+            .iter()
+            .map(|turn| Message {
+                role: match turn.speaker {
+                    Speaker::System => Role::System,
+                    Speaker::User => Role::User,
+                    Speaker::Assistant => Role::Assistant,
+                },
+                content: turn.text.clone(),
+            })
+            .collect();
+        sarai_wire::engine::Generate {
+            id: match task.phase {
+                Phase::Draft => self.id.clone(),
+                Phase::Revision => format!("{}.{}", self.id, task.iteration),
+            },
+            client: self.client.clone(),
+            messages,
+            max_tokens: self.max_tokens,
+            sampling: self.sampling,
+            stop: self.stop.clone(),
+            top_logprobs: self.top_logprobs,
+        }
+    }
+}
+
+/// Generates on `primary`; when that fails by its own fault, the same iteration starts again on `fallback`, which
+/// then keeps the request, so that no request waits twice for the same dead engine.
+pub struct Failover<'a> {
+    /// The preferred engine.
+    pub primary: &'a Engine,
+    /// The one that takes over.
+    pub fallback: Option<&'a Engine>,
+    /// Longest silence of an engine.
+    pub silence: Duration,
+    /// What every generation has in common.
+    pub template: Template,
+    /// Counts the switches.
+    pub metrics: &'a Metrics,
+    /// Why the fallback has the request.
+    pub switched: OnceLock<&'static str>,
+}
+
+impl Generate for Failover<'_> {
+    async fn generate<O: Out>(&self, task: Task<'_>, out: &mut O) -> Result<Finished, Failure> {
+        let mut first = None;
+        if self.switched.get().is_none() {
+            let patience = match self.fallback {
+                Some(_) => Patience {
+                    hello: PROBE.1.min(self.silence),
+                    silence: self.silence,
+                    probe: Some(PROBE),
+                },
+                // With nobody to take over, an engine that restarts is worth waiting for.
+                None => Patience {
+                    hello: self.silence,
+                    silence: self.silence,
+                    probe: None,
+                },
+            };
+            let trouble = match self
+                .primary
+                .generate(self.template.request(task), patience, None, out)
+                .await
+            {
+                Ok(finished) => return Ok(finished),
+                Err(trouble) => trouble,
+            };
+            let Some(reason) = trouble.reason() else {
+                return Err(trouble.into_failure());
+            };
+            tracing::warn!(
+                id = self.template.id,
+                engine = self.primary.name,
+                "failed to {trouble}"
+            );
+            if self.fallback.is_none() {
+                return Err(trouble.into_failure());
+            }
+            match out.restart(reason).await {
+                Ok(()) => {}
+                Err(Refused::TooLate) => {
+                    let message = format!(
+                        "The engine failed in the middle of the answer ({reason}). What was sent is \
+                         incomplete; send the request again."
+                    );
+                    return Err(Failure {
+                        kind: FailureKind::Unavailable,
+                        message,
+                    });
+                }
+                Err(refused) => return Err(refused.into()),
+            }
+            self.metrics.fell_back(reason);
+            // Only this place sets it, and iterations run one after the other.
+            let _ = self.switched.set(reason);
+            first = Some(reason);
+        }
+        let (Some(fallback), Some(reason)) = (self.fallback, self.switched.get()) else {
+            let message = "No engine is there to answer.".to_owned();
+            return Err(Failure {
+                kind: FailureKind::Unavailable,
+                message,
+            });
+        };
+        let patience = Patience {
+            hello: self.silence,
+            silence: self.silence,
+            probe: None,
+        };
+        let request = self.template.request(task);
+        match fallback.generate(request, patience, Some(reason), out).await {
+            Ok(finished) => Ok(finished),
+            Err(trouble) => {
+                let Some(second) = trouble.reason() else {
+                    return Err(trouble.into_failure());
+                };
+                tracing::warn!(
+                    id = self.template.id,
+                    engine = fallback.name,
+                    "failed to {trouble}"
+                );
+                let message = match first {
+                    Some(first) => format!(
+                        "Neither engine could answer (primary: {first}; fallback: {second}). Try again in a \
+                         moment."
+                    ),
+                    None => format!("The fallback engine could not go on ({second}). Try again in a moment."),
+                };
+                Err(Failure {
+                    kind: FailureKind::Unavailable,
+                    message,
+                })
+            }
+        }
+    }
+}

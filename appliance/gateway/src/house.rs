@@ -1,0 +1,138 @@
+//! What every part of the gateway shares.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sarai_reflection::Checker;
+use sarai_wire::birth::GatewayStart;
+use sarai_wire::engine::Info;
+use tokio::sync::{Semaphore, watch};
+
+use crate::connections::Connections;
+use crate::credentials::{CredentialStore, CredentialsError};
+use crate::engine::Engine;
+use crate::limits::{Limits, OutOfBounds};
+use crate::metrics::Metrics;
+
+/// How long an engine may take to say what it runs when somebody asks for the list, the state or the metrics.
+pub const INFO_PATIENCE: Duration = Duration::from_millis(1000);
+
+/// Where the gateway is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Open,
+    /// No new connections or requests; what runs may end.
+    Draining,
+    /// What still runs is told so and closed.
+    Closing,
+}
+
+/// What every part of the gateway shares.
+pub struct House {
+    /// Settings within their bounds.
+    pub limits: Limits,
+    /// Certificate and keys.
+    pub credentials: CredentialStore,
+    /// The preferred engine.
+    pub primary: Engine,
+    /// The one that takes over, if the profile has one.
+    pub fallback: Option<Engine>,
+    /// What finds errors in answers.
+    pub checkers: Vec<Box<dyn Checker>>,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// Chat requests that may still come in.
+    pub slots: Arc<Semaphore>,
+    /// Request bodies that may be read at the same time, which bounds the memory they take.
+    pub uploads: Semaphore,
+    /// Where the gateway is in its life; the sender ends it.
+    pub phase: watch::Sender<Phase>,
+    /// When the gateway began: Unix seconds.
+    pub since: u64,
+}
+
+/// Why the gateway cannot serve. Fits after "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum HouseError {
+    /// A setting is out of bounds.
+    #[error(transparent)]
+    Limits(#[from] OutOfBounds),
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A metric cannot be registered.
+    #[error("set up the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl House {
+    /// Builds everything from what the supervisor said.
+    pub fn build(start: GatewayStart) -> Result<Self, HouseError> {
+        let limits = Limits::try_from(&start.settings)?;
+        Ok(Self {
+            credentials: CredentialStore::open(start.credentials)?,
+            primary: Engine::new("primary", start.primary),
+            fallback: start.fallback.map(|socket| Engine::new("fallback", socket)),
+            checkers: sarai_reflection::checkers::standard(),
+            metrics: Metrics::new()?,
+            connections: Connections::new(limits.connections, limits.connections_per_address),
+            slots: Arc::new(Semaphore::new(limits.requests)),
+            uploads: Semaphore::new(limits.requests),
+            phase: watch::Sender::new(Phase::Open),
+            since: now(),
+            limits,
+        })
+    }
+
+    /// Both engines, the preferred one first.
+    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.primary).chain(&self.fallback)
+    }
+
+    /// What each engine runs, asked now and at the same time; `None` where it does not answer.
+    pub async fn infos(&self) -> Vec<(&Engine, Option<Arc<Info>>)> {
+        let fallback = async {
+            match &self.fallback {
+                Some(engine) => Some((engine, engine.info(INFO_PATIENCE).await.ok())),
+                None => None,
+            }
+        };
+        let (primary, fallback) = tokio::join!(self.primary.info(INFO_PATIENCE), fallback);
+        std::iter::once((&self.primary, primary.ok()))
+            .chain(fallback)
+            .collect()
+    }
+
+    /// Resolves once the gateway's life has come to `phase`.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender is part of the house, so this ends only by the phase.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+}
+
+/// Unix seconds.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+/// A new id: the prefix and 24 random hexadecimal digits.
+pub fn new_id(prefix: &str) -> String {
+    use std::fmt::Write;
+    let mut bytes = [0_u8; 12];
+    // Ids only tell requests apart; should the kernel give nothing, the clock does.
+    if getrandom::fill(&mut bytes).is_err() {
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos());
+        bytes.copy_from_slice(&nanos.to_le_bytes()[..12]);
+    }
+    bytes.iter().fold(prefix.to_owned(), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
+}

@@ -1,0 +1,234 @@
+//! An engine on the real wire protocol that says what a test wants.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sarai_wire::engine::{Alternative, Done, ErrorKind, Event, FinishReason, Generate, Info, Request, Token};
+use sarai_wire::frame;
+
+/// What a test lets an engine do with a request.
+pub type Script = Arc<dyn Fn(&Generate, &mut Talk) + Send + Sync>;
+
+/// One generation in the engine's eyes.
+pub struct Talk {
+    stream: UnixStream,
+    said: u32,
+    shared: Arc<Shared>,
+}
+
+impl Talk {
+    fn event(&mut self, event: &Event) -> bool {
+        let sent = frame::write(&mut self.stream, event).is_ok();
+        if !sent {
+            self.shared.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+        sent
+    }
+
+    pub fn started(&mut self) -> bool {
+        self.event(&Event::Started {
+            prompt_tokens: 11,
+            cached_tokens: 4,
+        })
+    }
+
+    /// Says one token of this probability; false once the gateway is gone.
+    pub fn token(&mut self, text: &str, probability: f32) -> bool {
+        self.said += 1;
+        let top = vec![Alternative {
+            bytes: b"alt".to_vec(),
+            logprob: f32::MIN,
+        }];
+        let bytes = text.as_bytes().to_vec();
+        self.event(&Event::Token(Token {
+            text: text.into(),
+            bytes,
+            logprob: probability.ln(),
+            top,
+        }))
+    }
+
+    /// Says each word.
+    pub fn words(&mut self, text: &str, probability: f32) -> bool {
+        text.split_inclusive(' ')
+            .all(|word| self.token(word, probability))
+    }
+
+    pub fn done(&mut self, finish_reason: FinishReason) -> bool {
+        let completion_tokens = self.said;
+        self.event(&Event::Done(Done {
+            finish_reason,
+            prompt_tokens: 11,
+            cached_tokens: 4,
+            completion_tokens,
+            queue_ms: 1.5,
+            prefill_ms: 2.5,
+            decode_ms: 3.5,
+        }))
+    }
+
+    /// A whole answer.
+    pub fn answer(&mut self, text: &str, probability: f32) {
+        let _ = self.started() && self.words(text, probability) && self.done(FinishReason::Stop);
+    }
+
+    pub fn fail(&mut self, kind: ErrorKind, message: &str) {
+        self.event(&Event::Error(sarai_wire::engine::Error {
+            kind,
+            message: message.into(),
+        }));
+    }
+
+    /// Waits until the gateway closes the connection; whether it did within `time`.
+    pub fn wait_for_close(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let closed = matches!(std::io::Read::read(&mut self.stream, &mut [0]), Ok(0));
+        if closed {
+            self.shared.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+        closed
+    }
+
+    /// Whether the whole engine is frozen, as if stopped by a signal.
+    pub fn hang_while_frozen(&self) {
+        self.shared.hang_while_frozen();
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    frozen: AtomicBool,
+    over: AtomicBool,
+    cancelled: AtomicUsize,
+    asked: Mutex<Vec<Generate>>,
+}
+
+impl Shared {
+    fn hang_while_frozen(&self) {
+        while self.frozen.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+pub struct Engine {
+    pub socket: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    pub fn start(folder: &Path, name: &str, model: &str, script: Script) -> Self {
+        let socket = folder.join(format!("engine-{name}.sock"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let shared = Arc::new(Shared::default());
+        let info = Info {
+            model: model.into(),
+            digest: "0123456789abcdef".repeat(4),
+            adapter: None,
+            context: 2048,
+            slots: 2,
+            cpu_variant: "test".into(),
+            queued: 0,
+            running: 0,
+        };
+        let of_thread = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, shared) = (stream.unwrap(), Arc::clone(&of_thread));
+                let (info, script) = (info.clone(), Arc::clone(&script));
+                if shared.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                std::thread::spawn(move || serve(stream, &shared, &info, &script));
+            }
+        });
+        Self { socket, shared }
+    }
+
+    /// From now on it takes connections and says nothing, like a process stopped by a signal.
+    pub fn freeze(&self, frozen: bool) {
+        self.shared.frozen.store(frozen, Ordering::SeqCst);
+    }
+
+    /// Every generation it was asked for.
+    pub fn asked(&self) -> Vec<Generate> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// How many generations the gateway ended by closing the connection.
+    pub fn cancelled(&self) -> usize {
+        self.shared.cancelled.load(Ordering::SeqCst)
+    }
+
+    pub fn wait_for_cancelled(&self, count: usize, time: Duration) {
+        let until = Instant::now() + time;
+        while self.cancelled() < count {
+            assert!(Instant::now() < until, "not cancelled within {time:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Goes away: the socket takes no connection any more.
+    pub fn remove(&self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        let _ = UnixStream::connect(&self.socket);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Script) {
+    while let Ok(request) = frame::read::<Request>(&mut stream) {
+        shared.hang_while_frozen();
+        match request {
+            Request::Info => {
+                if frame::write(&mut stream, &Event::Info(info.clone())).is_err() {
+                    return;
+                }
+            }
+            Request::Generate(request) => {
+                shared.asked.lock().unwrap().push(request.clone());
+                let mut talk = Talk {
+                    stream: stream.try_clone().unwrap(),
+                    said: 0,
+                    shared: Arc::clone(shared),
+                };
+                script(&request, &mut talk);
+                // A script that ends early leaves the connection to be closed, as a crash would.
+                if talk.said == 0 && shared.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                if CRASHED.with(std::cell::Cell::take) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static CRASHED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Called by a script: its connection ends here as that of a killed process does.
+pub fn crash() {
+    CRASHED.with(|crashed| crashed.set(true));
+}
+
+/// A script of whole answers, one after the other; the last goes on for ever.
+pub fn answers(texts: &[(&'static str, f32)]) -> Script {
+    let texts = texts.to_vec();
+    let next = AtomicUsize::new(0);
+    Arc::new(move |_, talk| {
+        let index = next.fetch_add(1, Ordering::SeqCst).min(texts.len() - 1);
+        talk.answer(texts[index].0, texts[index].1);
+    })
+}

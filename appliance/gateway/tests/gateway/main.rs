@@ -1,0 +1,12 @@
+//! The real `sarai-gateway` process, over real TLS, in front of engines that speak the real wire protocol and do
+//! what each test tells them.
+
+mod api;
+mod engine;
+mod fallback;
+mod hostile;
+mod http;
+mod life;
+mod reflect;
+mod stream;
+mod world;

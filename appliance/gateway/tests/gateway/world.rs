@@ -1,0 +1,232 @@
+//! A gateway process as the supervisor starts one, and what it needs around it.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls_pki_types::CertificateDer;
+use sarai_wire::birth::{self, FromGateway, GatewaySettings, GatewayStart, ToGateway};
+use sha2::{Digest, Sha256};
+
+use crate::engine::{Engine, Script};
+use crate::http::{Client, tls};
+
+pub const KEY: &str = "secret-of-the-first-key";
+
+/// An authority, and server certificates it signs.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub certificate: CertificateDer<'static>,
+    pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test authority");
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, der) = (certificate.pem(), certificate.der().clone());
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate: der,
+            pem,
+        }
+    }
+
+    /// Writes `server.crt` and `server.key` into `folder`.
+    pub fn write(&self, folder: &Path) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(folder.join("server.crt"), certificate.pem() + &self.pem).unwrap();
+        std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+    }
+}
+
+/// Writes `keys.toml` with these names and secrets.
+pub fn write_keys(folder: &Path, keys: &[(&str, &str)]) {
+    let mut text = String::new();
+    for (name, secret) in keys {
+        let mut hex = String::new();
+        for byte in Sha256::digest(secret.as_bytes()) {
+            write!(hex, "{byte:02x}").unwrap();
+        }
+        write!(
+            text,
+            "[[key]]\nname = \"{name}\"\nsha256 = \"{hex}\"\ncreated = \"2026-01-01T00:00:00Z\"\n\n"
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.join("keys.toml"), text).unwrap();
+}
+
+/// The gateway's process and the supervisor's end of its life.
+pub struct Gateway {
+    pub child: Child,
+    birth: Option<OwnedFd>,
+    pub address: SocketAddr,
+    // The supervisor keeps the listener too.
+    _listener: TcpListener,
+}
+
+impl Gateway {
+    pub fn spawn() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (ours, theirs) = birth::pair().unwrap();
+        // High numbers first, so that putting one in place does not overwrite the other.
+        let high = |fd: &dyn AsFd| fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
+        let (birth_fd, listen_fd) = (high(&theirs), high(&listener));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sarai-gateway"));
+        command.stdin(Stdio::null()).env("SARAI_LOG", "debug");
+        // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                for (from, to) in [(birth_fd, birth::BIRTH_FD), (listen_fd, birth::LISTEN_FD)] {
+                    if libc::dup2(from, to) < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        // SAFETY: both were made above, belong to nobody else and are not used again.
+        unsafe {
+            libc::close(birth_fd);
+            libc::close(listen_fd);
+        }
+        let address = listener.local_addr().unwrap();
+        Self {
+            child,
+            birth: Some(ours),
+            address,
+            _listener: listener,
+        }
+    }
+
+    pub fn say(&self, message: &ToGateway) {
+        birth::send(self.birth.as_ref().unwrap().as_fd(), message, &[]).unwrap();
+    }
+
+    pub fn hear(&self) -> FromGateway {
+        let fd = self.birth.as_ref().unwrap();
+        let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(
+            nix::poll::poll(&mut poll, 20_000_u16).unwrap(),
+            1,
+            "the gateway says nothing"
+        );
+        birth::recv(fd.as_fd()).unwrap().0
+    }
+
+    /// Connections, answered, fallbacks.
+    pub fn ping(&self) -> (u32, u64, u64) {
+        self.say(&ToGateway::Ping { seq: 42 });
+        match self.hear() {
+            FromGateway::Pong {
+                seq: 42,
+                connections,
+                answered,
+                fallbacks,
+            } => (connections, answered, fallbacks),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reload, and wait until it is done: messages are obeyed in order.
+    pub fn reload(&self) {
+        self.say(&ToGateway::Reload);
+        self.ping();
+    }
+
+    /// The supervisor's end is gone.
+    pub fn orphan(&mut self) {
+        self.birth = None;
+    }
+
+    pub fn wait(&mut self, time: Duration) -> ExitStatus {
+        let until = Instant::now() + time;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "still running after {time:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Resident memory, bytes.
+    pub fn resident(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A gateway that serves, with its engines.
+pub struct World {
+    pub gateway: Gateway,
+    pub primary: Engine,
+    pub fallback: Option<Engine>,
+    pub authority: Authority,
+    pub folder: PathBuf,
+    pub client: Client,
+    _temporary: tempfile::TempDir,
+}
+
+/// Starts a world with these settings.
+pub fn world_with(primary: Script, fallback: Option<Script>, settings: GatewaySettings) -> World {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().to_owned();
+    let authority = Authority::new();
+    authority.write(&folder);
+    write_keys(&folder, &[("first", KEY)]);
+    let primary = Engine::start(&folder, "primary", "big-model", primary);
+    let fallback = fallback.map(|script| Engine::start(&folder, "fallback", "small-model", script));
+    let gateway = Gateway::spawn();
+    gateway.say(&ToGateway::Start(GatewayStart {
+        credentials: folder.clone(),
+        primary: primary.socket.clone(),
+        fallback: fallback.as_ref().map(|engine| engine.socket.clone()),
+        settings,
+    }));
+    match gateway.hear() {
+        FromGateway::Ready => {}
+        other => panic!("{other:?}"),
+    }
+    let client = Client {
+        address: gateway.address,
+        tls: tls(&authority.certificate, &[&rustls::version::TLS13], "http/1.1"),
+        key: Some(KEY.into()),
+    };
+    World {
+        gateway,
+        primary,
+        fallback,
+        authority,
+        folder,
+        client,
+        _temporary: temporary,
+    }
+}
+
+pub fn world(primary: Script, fallback: Option<Script>) -> World {
+    world_with(primary, fallback, GatewaySettings::default())
+}
