@@ -19,7 +19,7 @@ use crate::service::{GATEWAY, Order};
 use crate::status;
 
 /// Most connections at once.
-const MAX_CLIENTS: usize = 16;
+const MAX_CLIENTS: usize = 64;
 /// Time a client has to ask.
 const ASK: Duration = Duration::from_secs(5);
 /// Time a client has to take one line.
@@ -70,13 +70,15 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         Err(_) => return refuse(&mut stream, "no request came within 5 seconds").await,
         Ok(Err(Asked::Io(e))) => return Err(e),
         Ok(Err(Asked::TooLong)) => {
-            return refuse(
-                &mut stream,
-                &format!("the request is longer than {MAX_REQUEST} bytes"),
-            )
-            .await;
+            let message = format!("the request is longer than {MAX_REQUEST} bytes");
+            refuse(&mut stream, &message).await?;
+            // Closed over unread bytes, the connection would break before the answer is read.
+            let _ = tokio::time::timeout(Duration::from_secs(1), discard(&mut stream)).await;
+            return Ok(());
         }
-        Ok(Ok(line)) => match serde_json::from_slice::<Request>(&line) {
+        // Connected and gone, as a probe does.
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Ok(Some(line))) => match serde_json::from_slice::<Request>(&line) {
             Ok(request) => request,
             Err(e) => return refuse(&mut stream, &format!("the request is not understood: {e}")).await,
         },
@@ -101,8 +103,19 @@ enum Asked {
     Io(std::io::Error),
 }
 
-/// The bytes before the first newline, or before the end.
-async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Asked> {
+async fn discard(stream: &mut UnixStream) {
+    let mut chunk = [0; 1024];
+    let mut most = MAX_LINE;
+    while let Ok(got @ 1..) = stream.read(&mut chunk).await {
+        most = most.saturating_sub(got);
+        if most == 0 {
+            return;
+        }
+    }
+}
+
+/// The bytes before the first newline, or before the end; `None` when nothing came at all.
+async fn read_line(stream: &mut UnixStream) -> Result<Option<Vec<u8>>, Asked> {
     let mut line = Vec::new();
     let mut chunk = [0; 1024];
     loop {
@@ -113,7 +126,7 @@ async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Asked> {
             return if line.len() > MAX_REQUEST {
                 Err(Asked::TooLong)
             } else {
-                Ok(line)
+                Ok(Some(line))
             };
         }
         line.extend_from_slice(part);
@@ -121,7 +134,7 @@ async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, Asked> {
             return Err(Asked::TooLong);
         }
         if got == 0 {
-            return Ok(line);
+            return Ok((!line.is_empty()).then_some(line));
         }
     }
 }
@@ -278,7 +291,7 @@ async fn logs(
 mod tests {
     use super::*;
 
-    async fn line_of(bytes: &[u8]) -> Result<Vec<u8>, Asked> {
+    async fn line_of(bytes: &[u8]) -> Result<Option<Vec<u8>>, Asked> {
         let (mut a, mut b) = UnixStream::pair().unwrap();
         let bytes = bytes.to_vec();
         let writer = tokio::spawn(async move {
@@ -292,8 +305,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_ends_at_the_newline_or_the_end_and_has_a_bound() {
-        assert_eq!(line_of(b"{}\nrest").await.ok().unwrap(), b"{}");
-        assert_eq!(line_of(b"{}").await.ok().unwrap(), b"{}");
+        assert_eq!(line_of(b"{}\nrest").await.ok().unwrap().unwrap(), b"{}");
+        assert_eq!(line_of(b"{}").await.ok().unwrap().unwrap(), b"{}");
+        assert!(line_of(b"").await.ok().unwrap().is_none());
+        assert!(line_of(b"\n").await.ok().unwrap().is_some());
         let long = vec![b'x'; MAX_REQUEST + 1];
         assert!(matches!(line_of(&long).await, Err(Asked::TooLong)));
         let endless = vec![b'x'; 1 << 20];

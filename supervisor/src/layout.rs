@@ -1,6 +1,5 @@
 //! Where everything is: one tree, below `/` in the image and below a folder natively.
 
-use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +65,9 @@ pub struct Layout {
     pub data: PathBuf,
     /// Sockets and what is public; empty at each start.
     pub run: PathBuf,
+    /// Whether engine and gateway run as users of their own: always in the image, natively when root started the
+    /// supervisor and those users can reach what they need.
+    pub separate: bool,
 }
 
 impl Layout {
@@ -78,6 +80,7 @@ impl Layout {
             etc: "/etc/sarai".into(),
             data: "/data".into(),
             run: "/run/sarai".into(),
+            separate: true,
         }
     }
 
@@ -88,22 +91,27 @@ impl Layout {
         let programs = executable
             .parent()
             .map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+        let separate = nix::unistd::geteuid().is_root()
+            && [
+                dir.as_path(),
+                &programs.join("sarai-engine"),
+                &programs.join("sarai-gateway"),
+            ]
+            .into_iter()
+            .chain(
+                [programs.join("lib"), programs.join("backends")]
+                    .iter()
+                    .map(PathBuf::as_path),
+            )
+            .all(anyone_reaches);
         Ok(Self {
             mode: Mode::Native,
             programs,
             etc: dir.join("etc"),
             data: dir.join("data"),
             run: dir.join("run"),
+            separate,
         })
-    }
-
-    /// The environment in which the programs find the shared libraries that come with them.
-    #[must_use]
-    pub fn library_path(&self) -> Vec<(OsString, OsString)> {
-        let mut folders = self.programs.join("lib").into_os_string();
-        folders.push(":");
-        folders.push(&self.programs);
-        vec![("LD_LIBRARY_PATH".into(), folders)]
     }
 
     /// Model store.
@@ -191,6 +199,18 @@ impl Layout {
     }
 }
 
+/// Whether a user without any rights of their own gets to `path` and through it.
+fn anyone_reaches(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(path) = path.canonicalize() else {
+        return false;
+    };
+    path.ancestors().all(|part| {
+        part.metadata()
+            .is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +226,24 @@ mod tests {
             .to_string();
         assert!(error.contains("107") && error.contains("shorter"), "{error}");
         Layout::image().check_socket_paths().unwrap();
+    }
+
+    #[test]
+    fn a_folder_behind_a_closed_one_is_out_of_reach() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(&inner, 0o755);
+        set(dir.path(), 0o700);
+        assert!(!anyone_reaches(&inner));
+        set(dir.path(), 0o711);
+        assert!(anyone_reaches(&inner));
+        set(&inner, 0o750);
+        assert!(!anyone_reaches(&inner));
+        assert!(!anyone_reaches(&dir.path().join("missing")));
     }
 
     #[test]

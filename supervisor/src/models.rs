@@ -57,15 +57,21 @@ pub async fn verify(app: &App, role: Role) -> Result<Model, Hold> {
     let outcome = tokio::task::spawn_blocking(move || open(&worker, role)).await;
     let outcome = outcome.map_err(|e| Hold::Failed(format!("verification broke off: {e}")))?;
     show(app, role, &outcome);
-    outcome.map_err(|e| hold(&e))
+    let file = lock(&app.models)
+        .iter()
+        .find(|m| m.role == role.as_str())
+        .map(|m| m.file.clone());
+    outcome.map_err(|e| hold(&e, file.as_deref()))
 }
 
-/// What the driver does about an error: wait for a file that is not there yet, try again after a disk error, and
+/// What the driver does about an error: wait for a model that is not there yet, try again after a disk error, and
 /// leave everything else to an admin.
-fn hold(error: &TrustError) -> Hold {
+fn hold(error: &TrustError, file: Option<&str>) -> Hold {
     let text = format!("{}: failed to {error}", error.name());
     match error {
-        TrustError::MissingFile { .. } => Hold::NotYet(text),
+        TrustError::MissingFile { path } if path.file_name().zip(file).is_some_and(|(a, b)| a == b) => {
+            Hold::NotYet(text)
+        }
         TrustError::Io { .. } | TrustError::FileInUse => Hold::Failed(text),
         _ => Hold::Refused(text),
     }
@@ -164,23 +170,28 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_waited_for_a_disk_error_retried_and_the_rest_refused() {
+        let file = Some("m.gguf");
         let missing = TrustError::MissingFile {
-            path: "m.gguf".into(),
+            path: "/data/models/m.gguf".into(),
         };
         assert!(
-            matches!(hold(&missing), Hold::NotYet(text) if text.starts_with("missing-file: failed to open"))
+            matches!(hold(&missing, file), Hold::NotYet(text) if text.starts_with("missing-file: failed to open"))
         );
+        let document = TrustError::MissingFile {
+            path: "/data/models/m.toml".into(),
+        };
+        assert!(matches!(hold(&document, file), Hold::Refused(_)));
         let io = TrustError::Io {
             action: "read",
             path: "m".into(),
             source: std::io::Error::other("x"),
         };
-        assert!(matches!(hold(&io), Hold::Failed(_)));
-        assert!(matches!(hold(&TrustError::FileInUse), Hold::Failed(_)));
+        assert!(matches!(hold(&io, file), Hold::Failed(_)));
+        assert!(matches!(hold(&TrustError::FileInUse, file), Hold::Failed(_)));
         let text =
             "no-signature: failed to verify the attestation: there is no signature beside the document";
-        assert!(matches!(hold(&TrustError::NoSignature), Hold::Refused(t) if t == text));
+        assert!(matches!(hold(&TrustError::NoSignature, file), Hold::Refused(t) if t == text));
         let old = TrustError::OldSequence { found: 1, highest: 2 };
-        assert!(matches!(hold(&old), Hold::Refused(t) if t.starts_with("old-sequence")));
+        assert!(matches!(hold(&old, file), Hold::Refused(t) if t.starts_with("old-sequence")));
     }
 }

@@ -112,23 +112,35 @@ pub async fn certify(app: App) {
             .is_none_or(|(known, validity)| *known != names || validity.due(now))
         {
             match issue(&app, names.clone(), now).await {
-                Ok(validity) => {
+                Ok((validity, changed)) => {
                     app.problems.clear("identity");
                     let list: Vec<String> = names.addresses.iter().map(ToString::to_string).collect();
+                    let word = if changed { "issued" } else { "there" };
                     app.logs.say(&format!(
-                        "certificate issued for {}: {}",
+                        "certificate {word} for {}: {}",
                         names.hostname,
                         list.join(" ")
                     ));
                     issued = Some((names, validity));
-                    app.certified.store(true, Ordering::SeqCst);
-                    app.orders
-                        .give(GATEWAY, Order::Reload, Duration::from_secs(5))
-                        .await;
+                    let first = !app.certified.swap(true, Ordering::SeqCst);
+                    if changed && !first {
+                        app.orders
+                            .give(GATEWAY, Order::Reload, Duration::from_secs(5))
+                            .await;
+                    }
                 }
                 Err(e) => {
-                    app.problems
-                        .set("identity", format!("clients cannot connect: failed to {e}"));
+                    let old = lock(&app.identity).clone();
+                    let usable = old.is_some_and(|i| identity::usable(&app.layout, &i.authority, now));
+                    let effect = if usable {
+                        "clients may not know a new address"
+                    } else {
+                        "clients cannot connect"
+                    };
+                    app.problems.set("identity", format!("{effect}: failed to {e}"));
+                    if usable {
+                        app.certified.store(true, Ordering::SeqCst);
+                    }
                     tokio::time::sleep(4 * LOOK).await;
                 }
             }
@@ -137,11 +149,11 @@ pub async fn certify(app: App) {
     }
 }
 
-async fn issue(app: &App, names: Names, now: Timestamp) -> Result<Validity, String> {
+async fn issue(app: &App, names: Names, now: Timestamp) -> Result<(Validity, bool), String> {
     let worker = App::clone(app);
     let work = move || {
         let identity = ensure(&worker, now)?;
-        identity::issue(&worker.layout, &identity.authority, &names, now).map_err(|e| e.to_string())
+        identity::certify(&worker.layout, &identity.authority, &names, now).map_err(|e| e.to_string())
     };
     tokio::task::spawn_blocking(work)
         .await

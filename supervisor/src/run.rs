@@ -61,9 +61,11 @@ pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Resul
         .clone()
         .or(name)
         .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
-    logs.say(
-        "native: every process runs as the user who started it, without cgroups; see the image for the rest",
-    );
+    logs.say(if layout.separate {
+        "native: engine and gateway run as users of their own; no cgroups, no memory budget"
+    } else {
+        "native: every process runs as the user who started it; no cgroups, no memory budget"
+    });
     let pieces = Pieces {
         started,
         layout,
@@ -244,7 +246,8 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn start_control(app: &App) {
-    match sockets::unix(&app.layout.control_socket(), app.layout.mode, spawn::ADMIN.id) {
+    let group = (app.layout.mode == Mode::Pid1).then_some(spawn::ADMIN.id);
+    match sockets::unix(&app.layout.control_socket(), group) {
         Ok(listener) => {
             let (shared, listener) = (Arc::clone(app), Arc::new(listener));
             tasks::guard("control", app.problems.clone(), move || {
@@ -263,9 +266,9 @@ fn start_control(app: &App) {
 
 fn start_services(app: &App) {
     let roles = models::enter(app);
-    let native = app.layout.mode == Mode::Native;
+    let shared = !app.layout.separate;
     let user = |user: spawn::User| {
-        if native {
+        if shared {
             current_user()
         } else {
             user.name.to_owned()
@@ -276,24 +279,7 @@ fn start_services(app: &App) {
             continue;
         }
         app.board.enter(name, &user(spawn::ENGINE), &app.cores.engine);
-        // The gateway's group may connect to an engine; nobody else.
-        match sockets::unix(
-            &app.layout.engine_socket(name),
-            app.layout.mode,
-            spawn::GATEWAY.id,
-        ) {
-            Ok(listener) => {
-                let listener = Arc::new(std::os::fd::OwnedFd::from(listener));
-                start_service(app, name, move || Engine::new(name, role, Arc::clone(&listener)));
-            }
-            Err(e) => app.problems.set(
-                &format!("start {name}"),
-                format!(
-                    "{name} cannot listen on {}: {e}",
-                    app.layout.engine_socket(name).display()
-                ),
-            ),
-        }
+        start_service(app, name, move || Engine::new(name, role));
     }
     if roles.contains(&Role::Projector) {
         let shared = Arc::clone(app);

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use nix::libc;
 
 use crate::app::Shared;
-use crate::layout::Mode;
 use crate::problems::lock;
 
 /// Connections that may wait.
 const BACKLOG: libc::c_int = 1024;
 
-/// A Unix listener at `path` for root and `group`. A stale socket is replaced; a living one is not.
-pub fn unix(path: &Path, mode: Mode, group: u32) -> io::Result<UnixListener> {
+/// A Unix listener at `path` for the supervisor's own user, and for `group` where there is one. A stale socket is
+/// replaced; a living one is not.
+pub fn unix(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there"));
     }
@@ -32,12 +32,12 @@ pub fn unix(path: &Path, mode: Mode, group: u32) -> io::Result<UnixListener> {
     let aside = path.with_extension("new");
     let _ = std::fs::remove_file(&aside);
     let listener = UnixListener::bind(&aside)?;
-    let bits = match mode {
-        Mode::Pid1 => {
-            chown(&aside, Some(0), Some(group))?;
+    let bits = match group {
+        Some(group) => {
+            chown(&aside, None, Some(group))?;
             0o660
         }
-        Mode::Native => 0o600,
+        None => 0o600,
     };
     std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(bits))?;
     std::fs::rename(&aside, path)?;
@@ -81,13 +81,10 @@ mod tests {
     fn a_stale_socket_is_replaced_and_a_living_one_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
-        drop(unix(&path, Mode::Native, 0).unwrap());
+        drop(unix(&path, None).unwrap());
         assert!(path.exists());
-        let living = unix(&path, Mode::Native, 0).unwrap();
-        assert_eq!(
-            unix(&path, Mode::Native, 0).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        let living = unix(&path, None).unwrap();
+        assert_eq!(unix(&path, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600

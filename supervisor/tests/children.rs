@@ -1,6 +1,8 @@
 //! Children as the supervisor starts and collects them. One process-wide reaper waits for every child, so these
 //! tests have a process of their own and take turns.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};

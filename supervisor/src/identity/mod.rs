@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use sarai_trust::DeviceKey;
 
-use crate::layout::{Layout, Mode};
+use crate::layout::Layout;
 use crate::spawn;
 
 pub mod keys;
@@ -74,7 +74,11 @@ pub fn ensure(
     if authority.ends_within(now, 90) {
         problems.push("the certificate authority ends within 90 days; remove keys/ca.pem from the data folder and restart to make a new one, then give clients the new certificate".to_owned());
     }
-    write(&layout.ca(), authority.certificate_pem().as_bytes(), 0o644)?;
+    if !read(&layout.ca())
+        .is_ok_and(|there| there.is_some_and(|bytes| bytes == authority.certificate_pem().as_bytes()))
+    {
+        write(&layout.ca(), authority.certificate_pem().as_bytes(), 0o644)?;
+    }
     keys::Store::at(&layout.gateway())
         .ensure(&mut problems)
         .map_err(|e| IdentityError::File {
@@ -137,26 +141,27 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
     })
 }
 
-/// Lets the gateway's group read `path` in the image; natively everything belongs to one user.
+/// Lets the gateway's group read `path`, where the gateway is a user of its own.
 pub fn share(layout: &Layout, path: &Path, mode: u32) -> Result<(), IdentityError> {
     let wrong = |e: std::io::Error| IdentityError::File {
         path: path.to_owned(),
         reason: e.to_string(),
     };
-    if layout.mode == Mode::Pid1 {
-        std::os::unix::fs::chown(path, Some(0), Some(spawn::GATEWAY.id)).map_err(wrong)?;
+    if layout.separate {
+        std::os::unix::fs::chown(path, None, Some(spawn::GATEWAY.id)).map_err(wrong)?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(wrong)
 }
 
-/// Issues the server's certificate for `names` and puts it where the gateway reads it. The server's key stays the
-/// same for the life of the machine, so key and certificate match even when a power cut falls between the two.
-pub fn issue(
+/// The server's certificate for `names`, where the gateway reads it: the one that is there while it fits, else a new
+/// one. The server's key stays the same for the life of the machine, so key and certificate match even when a power
+/// cut falls between the two. The flag is false when nothing was changed.
+pub fn certify(
     layout: &Layout,
     authority: &Authority,
     names: &pki::Names,
     now: Timestamp,
-) -> Result<pki::Validity, IdentityError> {
+) -> Result<(pki::Validity, bool), IdentityError> {
     let mut ignored = Vec::new();
     let path = layout.gateway().join("server.key");
     let key = kept(&path, &mut ignored, pki::key_from_bytes, || {
@@ -165,11 +170,31 @@ pub fn issue(
         Ok((key, pem))
     })?;
     share(layout, &path, 0o640)?;
-    let (chain, validity) = authority.issue(&key, names, now)?;
     let path = layout.gateway().join("server.crt");
+    if let Ok(Some(there)) = read(&path)
+        && let Some((known, validity)) = authority.examine(&there, &key)
+        && known == authority.wanted(names)
+        && !validity.due(now)
+    {
+        share(layout, &path, 0o640)?;
+        return Ok((validity, false));
+    }
+    let (chain, validity) = authority.issue(&key, names, now)?;
     write(&path, chain.as_bytes(), 0o640)?;
     share(layout, &path, 0o640)?;
-    Ok(validity)
+    Ok((validity, true))
+}
+
+/// Whether the gateway has a certificate that clients of this authority accept, whatever names it holds: enough to
+/// go on serving while the disk is too full for a new one.
+#[must_use]
+pub fn usable(layout: &Layout, authority: &Authority, now: Timestamp) -> bool {
+    let bytes = |name: &str| read(&layout.gateway().join(name)).ok().flatten();
+    let key = bytes("server.key").and_then(|bytes| pki::key_from_bytes(&bytes).ok());
+    let examined = key
+        .zip(bytes("server.crt"))
+        .and_then(|(key, chain)| authority.examine(&chain, &key));
+    examined.is_some_and(|(_, validity)| validity.from <= now && now <= validity.until)
 }
 
 #[cfg(test)]

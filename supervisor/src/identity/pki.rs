@@ -1,7 +1,7 @@
 //! The machine's certificate authority and the server certificates it signs: P-256, readable by every client.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 const DAY: i64 = 24 * 3600;
 /// Life of the authority, days: ten years.
@@ -168,6 +168,12 @@ impl Authority {
         after(now, days) > self.until
     }
 
+    /// Every name and address a certificate for `names` holds.
+    #[must_use]
+    pub fn wanted(&self, names: &Names) -> BTreeSet<String> {
+        alternatives(names).iter().filter_map(text_of).collect()
+    }
+
     /// Signs a server certificate; returns the chain.
     pub fn issue(
         &self,
@@ -177,25 +183,7 @@ impl Authority {
     ) -> Result<(String, Validity), PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(&names.hostname);
-        let texts = [
-            names.hostname.clone(),
-            format!("{}.local", names.hostname),
-            "localhost".to_owned(),
-        ]
-        .into_iter();
-        // A host name that is no DNS name (a developer's machine) is left out rather than refused.
-        params.subject_alt_names = texts
-            .filter_map(|text| text.try_into().ok())
-            .map(SanType::DnsName)
-            .collect::<Vec<_>>();
-        let own = [
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
-        ];
-        let addresses: BTreeSet<IpAddr> = names.addresses.iter().copied().chain(own).collect();
-        params
-            .subject_alt_names
-            .extend(addresses.into_iter().map(SanType::IpAddress));
+        params.subject_alt_names = alternatives(names);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -208,6 +196,71 @@ impl Authority {
         let certificate = params.signed_by(key, &self.issuer)?;
         Ok((format!("{}{}", certificate.pem(), self.pem), validity))
     }
+
+    /// Names and validity of a chain, if this authority signed it for `key`.
+    #[must_use]
+    pub fn examine(&self, chain: &[u8], key: &KeyPair) -> Option<(BTreeSet<String>, Validity)> {
+        let mut blocks = x509_parser::pem::Pem::iter_from_buffer(chain);
+        let (server, ca) = (blocks.next()?.ok()?, blocks.next()?.ok()?);
+        if ca.contents != self.der || blocks.next().is_some() {
+            return None;
+        }
+        let (_, server) = X509Certificate::from_der(&server.contents).ok()?;
+        let (_, authority) = X509Certificate::from_der(&self.der).ok()?;
+        server.verify_signature(Some(authority.public_key())).ok()?;
+        if server.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return None;
+        }
+        let names = server
+            .subject_alternative_name()
+            .ok()??
+            .value
+            .general_names
+            .iter();
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(text) => Some((*text).to_owned()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+            _ => None,
+        });
+        let moment = |at: i64| Timestamp::from_second(at).ok();
+        let validity = Validity {
+            from: moment(server.validity().not_before.timestamp())?,
+            until: moment(server.validity().not_after.timestamp())?,
+        };
+        Some((names.collect(), validity))
+    }
+}
+
+/// Names and addresses of a certificate. A host name that is no DNS name (a developer's machine) is left out rather
+/// than refused.
+fn alternatives(names: &Names) -> Vec<SanType> {
+    let texts = [
+        names.hostname.clone(),
+        format!("{}.local", names.hostname),
+        "localhost".to_owned(),
+    ];
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let addresses: BTreeSet<IpAddr> = names.addresses.iter().copied().chain(own).collect();
+    let texts = texts
+        .into_iter()
+        .filter_map(|text| text.try_into().ok())
+        .map(SanType::DnsName);
+    texts
+        .chain(addresses.into_iter().map(SanType::IpAddress))
+        .collect()
+}
+
+fn text_of(name: &SanType) -> Option<String> {
+    match name {
+        SanType::DnsName(text) => Some(text.as_str().to_owned()),
+        SanType::IpAddress(address) => Some(address.to_string()),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 fn name(common: &str) -> DistinguishedName {
@@ -317,6 +370,31 @@ mod tests {
         let (_, ca) = X509Certificate::from_der(der).unwrap();
         assert!(ca.validity().not_before.timestamp() < stamp.as_second());
         assert!(!authority.ends_within(now(), 90));
+    }
+
+    #[test]
+    fn a_certificate_on_disk_is_known_again_and_a_strangers_is_not() {
+        let authority = Authority::make(now(), now()).unwrap();
+        let key = make_key().unwrap();
+        let (chain, validity) = authority.issue(&key, &names(), now()).unwrap();
+        let examined = authority.examine(chain.as_bytes(), &key).unwrap();
+        assert_eq!(examined, (authority.wanted(&names()), validity));
+        let other = Authority::make(now(), now()).unwrap();
+        assert!(other.examine(chain.as_bytes(), &key).is_none());
+        assert!(
+            authority
+                .examine(chain.as_bytes(), &make_key().unwrap())
+                .is_none()
+        );
+        assert!(authority.examine(b"garbage", &key).is_none());
+        assert!(
+            authority
+                .examine(&chain.as_bytes()[..chain.len() / 2], &key)
+                .is_none()
+        );
+        let forged = other.issue(&key, &names(), now()).unwrap().0;
+        let mixed = forged.replace(&other.pem, &authority.pem);
+        assert!(authority.examine(mixed.as_bytes(), &key).is_none());
     }
 
     #[test]

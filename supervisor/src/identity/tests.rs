@@ -14,7 +14,8 @@ fn names() -> pki::Names {
 fn first_boot(layout: &Layout) -> Vec<String> {
     layout.make_folders().unwrap();
     let (identity, problems) = ensure(layout, now(), now()).unwrap();
-    issue(layout, &identity.authority, &names(), now()).unwrap();
+    certify(layout, &identity.authority, &names(), now()).unwrap();
+    assert!(usable(layout, &identity.authority, now()));
     problems
 }
 
@@ -38,7 +39,7 @@ fn snapshot(layout: &Layout) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_second_boot_changes_nothing_but_the_server_certificate() {
+fn a_second_boot_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::native(dir.path()).unwrap();
     assert!(first_boot(&layout).is_empty());
@@ -46,7 +47,7 @@ fn a_second_boot_changes_nothing_but_the_server_certificate() {
     let before = snapshot(&layout);
     assert!(first_boot(&layout).is_empty());
     let after = snapshot(&layout);
-    assert_eq!(before[..5], after[..5]);
+    assert_eq!(before, after);
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_first_boot_cut_after_any_write_is_completed_by_the_next() {
         }
         assert!(first_boot(&layout).is_empty(), "cut after {cut}");
         let after = snapshot(&layout);
-        for n in 0..cut.min(5) {
+        for n in 0..cut {
             assert_eq!(after[n], bytes[n], "file {n} was kept, cut after {cut}");
         }
     }
@@ -126,4 +127,20 @@ fn a_folder_that_cannot_be_written_is_an_error_that_names_the_file() {
     fs::create_dir_all(layout.keys().join("device.key")).unwrap();
     let error = ensure(&layout, now(), now()).err().unwrap().to_string();
     assert!(error.contains("device.key"), "{error}");
+}
+
+#[test]
+fn a_new_address_changes_the_certificate_and_keeps_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::native(dir.path()).unwrap();
+    first_boot(&layout);
+    let before = snapshot(&layout);
+    let (identity, _) = ensure(&layout, now(), now()).unwrap();
+    let mut moved = names();
+    moved.addresses.insert("10.9.8.7".parse().unwrap());
+    assert!(certify(&layout, &identity.authority, &moved, now()).unwrap().1);
+    assert!(!certify(&layout, &identity.authority, &moved, now()).unwrap().1);
+    let after = snapshot(&layout);
+    assert_eq!(before[..5], after[..5]);
+    assert_ne!(before[5], after[5]);
 }

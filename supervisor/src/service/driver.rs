@@ -21,6 +21,8 @@ use crate::spawn::{self, Child, Spec};
 
 /// Time between two pings.
 const PING: Duration = Duration::from_secs(1);
+/// Time between two looks at the clock: how much later than its bound a silence is noticed.
+const LOOK: Duration = Duration::from_millis(250);
 /// Time a child has to end by itself once it said that it does.
 const LEAVE: Duration = Duration::from_secs(2);
 /// Most packets a child may send in one second before it counts as broken.
@@ -81,6 +83,8 @@ pub trait Program: Send + 'static {
     fn stop() -> Self::To;
     /// The order to read files again, where there is one.
     fn reload() -> Option<Self::To>;
+    /// The service is not about to start: whoever wants something of it should learn that at once.
+    fn resting(&mut self, app: &App);
     /// Longest time without an answer to a ping.
     fn silence(&self, app: &App) -> Duration;
     /// Time from the order to end until the child is killed.
@@ -99,6 +103,7 @@ struct Running {
     birth: AsyncFd<OwnedFd>,
     deadline: Instant,
     answered: Instant,
+    pinged: Instant,
     seq: u64,
     /// Why it ended, where that says more than its exit status.
     why: Option<String>,
@@ -175,8 +180,11 @@ impl<P: Program> Driver<P> {
     }
 
     /// Shows the state, and logs it when it changed.
-    fn post(&self) {
+    fn post(&mut self) {
         let state = self.machine.state();
+        if matches!(state, ServiceState::Stopped | ServiceState::CrashLoop) {
+            self.program.resting(&self.app);
+        }
         let name = self.program.name();
         if self.app.board.state(name, state) {
             let word = match state {
@@ -298,6 +306,7 @@ impl<P: Program> Driver<P> {
             birth,
             deadline: now + launch.startup,
             answered: now,
+            pinged: now,
             seq: 0,
             why: None,
             leaving: None,
@@ -310,7 +319,7 @@ impl<P: Program> Driver<P> {
 
     /// Until the child has been collected.
     async fn watch(&mut self, mut running: Running, orders: &mut mpsc::Receiver<Order>) {
-        let mut tick = tokio::time::interval(PING);
+        let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let exit = loop {
             tokio::select! {
@@ -408,7 +417,7 @@ impl<P: Program> Driver<P> {
             ServiceState::Ready if running.answered.elapsed() > silence => {
                 self.kill(running, format!("no answer for {} s", silence.as_secs()));
             }
-            ServiceState::Ready => self.ping(running),
+            ServiceState::Ready if running.pinged.elapsed() >= PING => self.ping(running),
             ServiceState::Starting if Instant::now() > running.deadline => {
                 self.kill(running, "not ready in time".to_owned());
             }
@@ -421,6 +430,7 @@ impl<P: Program> Driver<P> {
 
     fn ping(&mut self, running: &mut Running) {
         running.seq += 1;
+        running.pinged = Instant::now();
         // A full socket means that the child does not read: its silence will tell.
         let _ = birth::send(running.birth.get_ref().as_fd(), &P::ping(running.seq), &[]);
     }

@@ -9,9 +9,8 @@ use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
 
 use super::driver::{Hold, Launch, Program, Said};
 use crate::app::App;
-use crate::layout::Mode;
 use crate::spawn::{self, Spec};
-use crate::{cpu, models};
+use crate::{cpu, models, sockets};
 
 /// Bytes an engine loads in a second at the least; decides how long a large one may take.
 const SLOWEST_LOAD: u64 = 20 * 1024 * 1024;
@@ -22,20 +21,34 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Engine {
     name: &'static str,
     role: Role,
-    listener: Arc<OwnedFd>,
+    listener: Option<Arc<OwnedFd>>,
     loaded: Option<(String, u64)>,
 }
 
 impl Engine {
-    /// An engine that serves `listener` with the model of `role`.
+    /// An engine with the model of `role`.
     #[must_use]
-    pub fn new(name: &'static str, role: Role, listener: Arc<OwnedFd>) -> Self {
+    pub fn new(name: &'static str, role: Role) -> Self {
         Self {
             name,
             role,
-            listener,
+            listener: None,
             loaded: None,
         }
+    }
+}
+
+impl Engine {
+    /// Its socket, bound before the model is verified: connections wait from then on. The gateway's group may
+    /// connect; nobody else.
+    fn listen(&mut self, app: &App) -> std::io::Result<Arc<OwnedFd>> {
+        if let Some(listener) = &self.listener {
+            return Ok(Arc::clone(listener));
+        }
+        let group = app.layout.separate.then_some(spawn::GATEWAY.id);
+        let listener = Arc::new(sockets::unix(&app.layout.engine_socket(self.name), group)?.into());
+        self.listener = Some(Arc::clone(&listener));
+        Ok(listener)
     }
 }
 
@@ -51,6 +64,10 @@ impl Program for Engine {
         if let Some(missing) = cpu::below_floor(&app.cpu) {
             return Err(Hold::Refused(missing));
         }
+        let listener = self.listen(app).map_err(|e| {
+            let path = app.layout.engine_socket(self.name);
+            Hold::NotYet(format!("cannot listen on {}: {e}", path.display()))
+        })?;
         let model = models::verify(app, self.role).await?;
         let attestation = &model.verified.attestation;
         self.loaded = Some((attestation.id.clone(), attestation.sequence));
@@ -74,15 +91,14 @@ impl Program for Engine {
         let group = app.tree.as_ref().map(|tree| tree.procs(self.name)).transpose();
         Ok(Launch {
             spec: Spec {
-                env: app.layout.library_path(),
-                user: (app.layout.mode == Mode::Pid1).then_some(spawn::ENGINE),
+                user: app.layout.separate.then_some(spawn::ENGINE),
                 cpus: app.cores.engine.clone(),
                 cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
                 descriptors: 1024,
                 oom_score_adj: 500,
                 ..Spec::new(app.layout.programs.join("sarai-engine"))
             },
-            listener: Arc::clone(&self.listener),
+            listener,
             start: ToEngine::Start(start),
             attached: vec![model.verified.file.into()],
             startup,
@@ -93,6 +109,13 @@ impl Program for Engine {
         if let Some((id, sequence)) = self.loaded.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
+        }
+    }
+
+    /// A connection that nobody will take is refused instead of kept waiting, and the fallback answers.
+    fn resting(&mut self, app: &App) {
+        if self.listener.take().is_some() {
+            let _ = std::fs::remove_file(app.layout.engine_socket(self.name));
         }
     }
 

@@ -10,7 +10,6 @@ use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
 use super::driver::{Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
-use crate::layout::Mode;
 use crate::sockets;
 use crate::spawn::{self, Spec};
 
@@ -52,8 +51,7 @@ impl Program for Gateway {
         let connections = u64::from(app.config.gateway.max_connections);
         Ok(Launch {
             spec: Spec {
-                env: app.layout.library_path(),
-                user: (app.layout.mode == Mode::Pid1).then_some(spawn::GATEWAY),
+                user: app.layout.separate.then_some(spawn::GATEWAY),
                 cpus: app.cores.house.clone(),
                 cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
                 // Each connection and each request to an engine, and what the program itself holds.
@@ -69,6 +67,9 @@ impl Program for Gateway {
     }
 
     fn serving(&mut self, _app: &App) {}
+
+    /// Clients' connections wait in the backlog: the gateway comes back.
+    fn resting(&mut self, _app: &App) {}
 
     fn said(&self, message: FromGateway) -> Said {
         match message {
