@@ -40,6 +40,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .nth(3)
         .ok_or("OUT_DIR is not inside a profile folder")?;
 
+    for folder in [
+        profile.to_path_buf(),
+        profile.join("deps"),
+        profile.join("examples"),
+    ] {
+        remove_dangling_links(&folder)?;
+    }
     for name in LIBRARIES {
         stage(&libraries.join(name), &profile.join("lib").join(name))?;
     }
@@ -54,6 +61,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/lib");
     println!("cargo:rustc-link-arg-tests=-Wl,-rpath,$ORIGIN/../lib");
+    Ok(())
+}
+
+/// llama-cpp-sys-2 leaves links to nowhere beside the binaries, and its own next build (another feature, another
+/// version) fails on finding them. Nothing uses them.
+fn remove_dangling_links(folder: &Path) -> io::Result<()> {
+    for name in [
+        "libllama.so",
+        "libllama-common.so",
+        "libggml.so",
+        "libggml-base.so",
+    ] {
+        let path = folder.join(name);
+        if path.is_symlink() && !path.exists() {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub mod queue;
 pub mod sampling;
 pub mod server;
 pub mod shared;
+pub mod slot;
 pub mod softmax;
 pub mod template;
 pub mod text;

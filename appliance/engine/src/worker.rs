@@ -3,41 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sarai_wire::engine::{Alternative, Done, Error, ErrorKind, Event, FinishReason};
+use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
-use crate::answer::Answer;
+use crate::llama::LlamaError;
 use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
-use crate::llama::{LlamaError, Token};
 use crate::plan::{self, Pace, State};
-use crate::prefix::{self, Cached, Idle, KvKey, Memory};
-use crate::sampling::{self, Random, Scratch};
+use crate::prefix::{self, Idle, Memory};
+use crate::sampling::Scratch;
 use crate::shared::{Inbox, Job, Shared, stopping};
+use crate::slot::{Active, Slot, count};
 
 /// How long running requests may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Answers a ping: number, waiting, running, tokens since start.
 pub type Pong = Box<dyn FnMut(u64, u32, u32, u64) + Send>;
-
-/// A request that has a slot.
-struct Active {
-    job: Job,
-    answer: Answer,
-    random: Random,
-    cached: u32,
-    /// The token to decode next; `None` while the prompt is not through.
-    next: Option<Token>,
-    admitted: Instant,
-    first: Option<Instant>,
-}
-
-struct Slot {
-    cached: Cached,
-    used: u64,
-    active: Option<Active>,
-}
 
 /// The decode thread's whole state.
 pub struct Worker<'model> {
@@ -64,14 +46,6 @@ fn sequence(slot: usize) -> i32 {
 
 fn position(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(i32::MAX)
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 impl Memory for Kv<'_, '_> {
@@ -104,18 +78,10 @@ impl<'model> Worker<'model> {
         shared: Arc<Shared>,
         pong: Pong,
     ) -> Self {
-        let empty = || Slot {
-            cached: Cached {
-                key: KvKey::text(""),
-                tokens: Vec::new(),
-            },
-            used: 0,
-            active: None,
-        };
         Self {
             context,
             vocab,
-            slots: (0..sizes.slots).map(|_| empty()).collect(),
+            slots: (0..sizes.slots).map(|_| Slot::default()).collect(),
             batch: Batch::new(sizes.batch),
             batch_size: sizes.batch,
             context_size: sizes.context,
@@ -157,8 +123,8 @@ impl<'model> Worker<'model> {
             }
             self.drop_cancelled();
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                for slot in 0..self.slots.len() {
-                    self.fail(slot, stopping());
+                for slot in &mut self.slots {
+                    slot.fail(stopping());
                 }
             }
             self.step();
@@ -233,19 +199,7 @@ impl<'model> Worker<'model> {
         slot.cached.key = job.key.clone();
         self.clock += 1;
         slot.used = self.clock;
-        job.mailbox.send(Event::Started {
-            prompt_tokens: count(job.prompt.len()),
-            cached_tokens: count(kept),
-        });
-        slot.active = Some(Active {
-            answer: Answer::new(job.request.stop.clone()),
-            random: Random::new(job.seed),
-            cached: count(kept),
-            next: None,
-            admitted: Instant::now(),
-            first: None,
-            job,
-        });
+        slot.active = Some(Active::begin(job, kept));
     }
 
     fn drop_cancelled(&mut self) {
@@ -263,15 +217,7 @@ impl<'model> Worker<'model> {
 
     /// Decodes one batch and samples from it.
     fn step(&mut self) {
-        let states: Vec<State> = self
-            .slots
-            .iter()
-            .map(|slot| match &slot.active {
-                None => State::Idle,
-                Some(Active { next: Some(_), .. }) => State::Generate,
-                Some(active) => State::Prefill(active.job.prompt.len() - slot.cached.tokens.len()),
-            })
-            .collect();
+        let states: Vec<State> = self.slots.iter().map(Slot::state).collect();
         let generating = states.contains(&State::Generate);
         let shares = plan::step(&states, self.pace.chunk(generating), self.batch_size);
         self.batch.clear();
@@ -320,105 +266,34 @@ impl<'model> Worker<'model> {
     fn fail_step(&mut self, shares: &[usize], error: &LlamaError) {
         for (number, _) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
             self.context.forget(sequence(number));
-            self.slots[number].cached.tokens.clear();
-            self.fail(
-                number,
-                Error {
-                    kind: ErrorKind::Failed,
-                    message: format!("failed to {error}"),
-                },
-            );
-        }
-    }
-
-    fn fail(&mut self, number: usize, error: Error) {
-        if let Some(active) = self.slots[number].active.take() {
-            active.job.mailbox.send(Event::Error(error));
+            let slot = &mut self.slots[number];
+            slot.cached.tokens.clear();
+            slot.fail(failed(error));
         }
     }
 
     /// Picks the slot's next token and decides whether the answer goes on.
     fn advance(&mut self, number: usize, index: usize) {
-        let Some(active) = &mut self.slots[number].active else {
-            return;
-        };
-        let request = &active.job.request;
-        let choice = self
-            .context
-            .logits(index)
-            .ok_or(sampling::NotFinite)
-            .and_then(|logits| {
-                let top = usize::from(request.top_logprobs);
-                sampling::choose(
-                    logits,
-                    &request.sampling,
-                    &mut active.random,
-                    top,
-                    &mut self.scratch,
-                )
-            });
-        let choice = match choice {
+        let slot = &mut self.slots[number];
+        let Some(active) = &mut slot.active else { return };
+        let choice = match active.choose(self.context.logits(index), &mut self.scratch) {
             Ok(choice) => choice,
-            Err(error) => {
-                let message = format!("failed to {error}");
-                self.fail(
-                    number,
-                    Error {
-                        kind: ErrorKind::Failed,
-                        message,
-                    },
-                );
-                return;
-            }
+            Err(error) => return slot.fail(failed(&error)),
         };
-        active.first.get_or_insert_with(Instant::now);
         if self.vocab.ends(choice.token) {
-            self.finish(number, FinishReason::Stop);
-            return;
+            return slot.finish(FinishReason::Stop);
         }
-        let mut bytes = Vec::new();
-        self.vocab.piece(choice.token, false, &mut bytes);
-        let vocab = self.vocab;
-        let top = self.scratch.top.iter().map(|(token, logprob)| {
-            let mut bytes = Vec::new();
-            vocab.piece(*token, true, &mut bytes);
-            Alternative {
-                bytes,
-                logprob: *logprob,
-            }
-        });
-        let mailbox = Arc::clone(&active.job.mailbox);
-        let stopped = active
-            .answer
-            .push(bytes, choice.logprob, top.collect(), |event| mailbox.send(event));
         self.tokens += 1;
-        let most = request.max_tokens.unwrap_or(u32::MAX);
-        let full = active.job.prompt.len() + active.answer.tokens() as usize >= self.context_size;
-        if stopped {
-            self.finish(number, FinishReason::Stop);
-        } else if full || active.answer.tokens() >= most {
-            self.finish(number, FinishReason::Length);
-        } else {
-            active.next = Some(choice.token);
+        let end = active.accept(choice, &self.scratch.top, self.vocab, self.context_size);
+        if let Some(reason) = end {
+            slot.finish(reason);
         }
     }
+}
 
-    fn finish(&mut self, number: usize, finish_reason: FinishReason) {
-        let Some(mut active) = self.slots[number].active.take() else {
-            return;
-        };
-        let now = Instant::now();
-        let first = active.first.unwrap_or(now);
-        let mailbox = Arc::clone(&active.job.mailbox);
-        active.answer.finish(|event| mailbox.send(event));
-        mailbox.send(Event::Done(Done {
-            finish_reason,
-            prompt_tokens: count(active.job.prompt.len()),
-            cached_tokens: active.cached,
-            completion_tokens: active.answer.tokens(),
-            queue_ms: milliseconds(active.admitted - active.job.queued),
-            prefill_ms: milliseconds(first - active.admitted),
-            decode_ms: milliseconds(now - first),
-        }));
+fn failed(error: &impl std::fmt::Display) -> Error {
+    Error {
+        kind: ErrorKind::Failed,
+        message: format!("failed to {error}"),
     }
 }

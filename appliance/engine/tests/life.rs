@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sarai_wire::birth::{EngineParams, FromEngine, ToEngine};
 use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate};
-use support::{Engine, Tiny, small, user};
+use support::{Engine, Tiny, one_cpu, small, user};
 
 /// A model slow enough, and a context long enough, for a request to last while a test looks at it.
 fn slow() -> Tiny {
@@ -22,6 +22,7 @@ fn roomy() -> EngineParams {
         slots: 1,
         queue: 8,
         batch: 256,
+        cpus: one_cpu(),
         ..EngineParams::default()
     }
 }
@@ -78,20 +79,14 @@ fn a_client_that_goes_away_frees_its_slot() {
 
 #[test]
 fn a_client_that_goes_away_during_its_prompt_frees_its_slot() {
-    let engine = Engine::tiny(
-        &Tiny {
-            layers: 64,
-            ..Tiny::default()
-        },
-        roomy(),
-    );
+    let engine = Engine::tiny(&slow(), roomy());
     let mut long = engine.connect();
-    long.send(user(&"x".repeat(8000)));
+    long.send(user(&"x".repeat(4000)));
     assert!(matches!(long.next(), Event::Started { .. }));
     drop(long);
     engine.wait_for(0, 0);
     // What was read of the prompt before is not lost.
-    let again = engine.ask(user(&"x".repeat(8000)));
+    let again = engine.ask(user(&"x".repeat(4000)));
     assert!(again.cached < again.prompt);
 }
 
@@ -158,20 +153,14 @@ fn clients_take_turns() {
 
 #[test]
 fn a_long_prompt_does_not_stop_the_others_talking() {
-    let engine = Engine::tiny(
-        &Tiny {
-            layers: 48,
-            ..Tiny::default()
-        },
-        EngineParams { slots: 2, ..roomy() },
-    );
+    let engine = Engine::tiny(&slow(), EngineParams { slots: 2, ..roomy() });
     let mut talking = engine.connect();
     talking.send(endless("a"));
     talking.first_token();
     let mut reading = engine.connect();
     reading.send(Generate {
         max_tokens: Some(1),
-        ..user(&"x".repeat(6000))
+        ..user(&"x".repeat(3000))
     });
     engine.wait_for(0, 2);
     let reader = std::thread::spawn(move || reading.finish());
@@ -246,7 +235,7 @@ fn a_stop_does_not_wait_for_ever() {
             ..Tiny::default()
         },
         EngineParams {
-            context: 32_768,
+            context: 16_384,
             ..roomy()
         },
     );
@@ -314,7 +303,13 @@ fn an_idle_engine_uses_no_cpu() {
 
 #[test]
 fn each_compute_thread_has_a_cpu_of_its_own() {
-    let engine = Engine::tiny(&Tiny::default(), small());
+    let engine = Engine::tiny(
+        &Tiny::default(),
+        EngineParams {
+            cpus: Vec::new(),
+            ..small()
+        },
+    );
     engine.ask(user("hi"));
     let mut pinned = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap() {

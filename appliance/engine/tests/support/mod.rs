@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -43,8 +44,21 @@ pub fn small() -> EngineParams {
         slots: 1,
         queue: 8,
         batch: 64,
+        cpus: one_cpu(),
         ..EngineParams::default()
     }
+}
+
+/// One of the CPUs, in turn. Tests run side by side, and compute threads of several engines on one CPU would
+/// mostly wait for each other; an appliance gives each its own.
+pub fn one_cpu() -> Vec<u32> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let mask = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
+    let allowed: Vec<u32> = (0..nix::sched::CpuSet::count())
+        .filter(|cpu| mask.is_set(*cpu).unwrap())
+        .map(|cpu| u32::try_from(cpu).unwrap())
+        .collect();
+    vec![allowed[NEXT.fetch_add(1, Ordering::Relaxed) % allowed.len()]]
 }
 
 /// A descriptor of `bytes`, standing at the end as after being hashed.
