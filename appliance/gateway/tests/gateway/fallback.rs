@@ -249,14 +249,18 @@ fn without_a_fallback_an_engine_that_restarts_is_waited_for() {
 
 #[test]
 fn an_engine_that_talks_nonsense_is_left() {
-    use std::io::Write;
+    use std::io::{Read, Write};
     let world = world(answers(&[("never", 0.9)]), Some(small()));
     world.primary.remove();
     let listener = std::os::unix::net::UnixListener::bind(&world.primary.socket).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut question = [0; 512];
+            let _ = stream.read(&mut question);
             // A frame whose length is far above the bound.
-            let _ = stream.unwrap().write_all(&[0xff; 64]);
+            let _ = stream.write_all(&[0xff; 64]);
+            let _ = stream.read_to_end(&mut Vec::new());
         }
     });
     falls_back(&world, "protocol");

@@ -8,7 +8,6 @@ use sarai_wire::birth::GatewaySettings;
 use serde_json::json;
 
 use crate::engine::{Script, answers};
-use crate::http::tls;
 use crate::world::{World, world, world_with};
 
 fn paris() -> Script {
@@ -137,7 +136,7 @@ fn a_body_of_a_gigabyte_is_refused_and_not_kept() {
         .write(format!("{head}content-length: 1073741824\r\n\r\n").as_bytes())
         .unwrap();
     pour(&mut connection, &vec![b' '; 1 << 20]);
-    assert_eq!(connection.reply().unwrap().status, 413);
+    assert_eq!(connection.status_after_failure(), 413);
     // Not announced.
     let mut connection = world.client.connect().unwrap();
     connection
@@ -150,7 +149,7 @@ fn a_body_of_a_gigabyte_is_refused_and_not_kept() {
     ]
     .concat();
     pour(&mut connection, &chunk);
-    assert_eq!(connection.reply().unwrap().status, 413);
+    assert_eq!(connection.status_after_failure(), 413);
     let grown = world.gateway.resident().saturating_sub(before);
     assert!(grown < 48 << 20, "grew by {grown} bytes");
     assert!(world.primary.asked().is_empty());
@@ -266,13 +265,25 @@ fn a_body_that_breaks_off_is_no_request() {
 #[test]
 fn only_tls_1_3_is_spoken() {
     let world = world(paris(), None);
-    let mut old = world.client.clone();
-    old.tls = tls(
-        &world.authority.certificate,
-        &[&rustls::version::TLS12],
-        "http/1.1",
+    // A TLS 1.2 hello, which offers no other version.
+    let mut hello = vec![3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 4, 0xc0, 0x2b, 0xc0, 0x2f, 1, 0, 0, 16]);
+    hello.extend([0, 10, 0, 4, 0, 2, 0, 23, 0, 13, 0, 4, 0, 2, 4, 3]);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![0x16, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    let mut old = TcpStream::connect(world.client.address).unwrap();
+    old.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    old.write_all(&record).unwrap();
+    let mut answer = Vec::new();
+    let _ = old.read_to_end(&mut answer);
+    // An alert: fatal, protocol version.
+    assert_eq!(
+        answer.get(..7),
+        Some(&[0x15, 3, 3, 0, 2, 2, 70][..]),
+        "{answer:?}"
     );
-    assert!(old.connect().is_err());
     let mut plain = TcpStream::connect(world.client.address).unwrap();
     plain.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     plain

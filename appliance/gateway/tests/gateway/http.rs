@@ -16,17 +16,13 @@ pub struct Client {
     pub key: Option<String>,
 }
 
-/// Trust in this authority alone, offering these versions and this protocol.
-pub fn tls(
-    authority: &CertificateDer<'static>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-    protocol: &str,
-) -> Arc<ClientConfig> {
+/// Trust in this authority alone, offering this protocol.
+pub fn tls(authority: &CertificateDer<'static>, protocol: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -199,6 +195,27 @@ impl Connection {
             };
             headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
+    }
+
+    /// The status that came although what was being sent could not be sent to its end. Reads without the attempt to
+    /// send what is left, which the TLS stream would make first.
+    pub fn status_after_failure(mut self) -> u16 {
+        let StreamOwned { conn, sock } = self.stream.get_mut();
+        let mut text = Vec::new();
+        while !text.windows(4).any(|four| four == b"\r\n\r\n") {
+            // What was already decrypted comes first; at its end the reader would block.
+            let _ = conn.reader().read_to_end(&mut text);
+            if conn.read_tls(sock).unwrap() == 0 {
+                break;
+            }
+            conn.process_new_packets().unwrap();
+        }
+        let _ = conn.reader().read_to_end(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        text.split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("{text:?}"))
     }
 
     /// One chunk of a chunked body; empty at its end.

@@ -88,7 +88,9 @@ impl Gateway {
         let high = |fd: &dyn AsFd| fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
         let (birth_fd, listen_fd) = (high(&theirs), high(&listener));
         let mut command = Command::new(env!("CARGO_BIN_EXE_sarai-gateway"));
-        command.stdin(Stdio::null()).env("SARAI_LOG", "debug");
+        command
+            .stdin(Stdio::null())
+            .env("SARAI_LOG", "sarai_gateway=warn");
         // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
         unsafe {
             command.pre_exec(move || {
@@ -213,7 +215,7 @@ pub fn world_with(primary: Script, fallback: Option<Script>, settings: GatewaySe
     }
     let client = Client {
         address: gateway.address,
-        tls: tls(&authority.certificate, &[&rustls::version::TLS13], "http/1.1"),
+        tls: tls(&authority.certificate, "http/1.1"),
         key: Some(KEY.into()),
     };
     World {
