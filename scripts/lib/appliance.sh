@@ -7,6 +7,8 @@
 build_programs() {
   local log pid start=$SECONDS minutes=0
   need_cargo
+  # llama.cpp's build leaves links that lead nowhere, and fails over them when it has to run again.
+  find "$release" "$release/deps" "$release/examples" -maxdepth 1 -name 'lib*.so*' -xtype l -delete 2>/dev/null || true
   if ! compgen -G "$release/build/llama-cpp-sys-2-*/out" >/dev/null; then
     say "    the first build compiles llama.cpp: about 15 minutes on two cores"
   fi
@@ -141,14 +143,14 @@ native_stop() {
   rm -f "$dir/supervisor.pid" "$dir/fingerprint"
 }
 
-# Secret of the key the scripts use, from client.env as long as the appliance knows that key; else a new one.
+# Sets secret: of the key the scripts use, kept in DIR/client.key as long as the appliance knows it; else a new one.
 # ask_sarai is how this kind of run reaches the sarai command.
 key_name=scripts-run
 make_key() {
-  local known='' made
-  if [[ -r $client_env ]]; then known=$(env_value SARAI_KEY); fi
-  if [[ -n $known ]] && ask_sarai keys list | grep -w -- "$key_name" >/dev/null; then
-    secret=$known
+  local file=$dir/client.key made
+  [[ $mode == native ]] || file=$dir/vm/client.key
+  if [[ -s $file ]] && ask_sarai keys list | grep -w -- "$key_name" >/dev/null; then
+    secret=$(<"$file")
     return
   fi
   ask_sarai keys remove "$key_name" >/dev/null 2>&1 || true
@@ -156,19 +158,13 @@ make_key() {
     # On a console, another message may have come in between: then once more.
     made=$(ask_sarai keys add "$key_name" --json) || true
     secret=$(sed -n 's/.*"secret": *"\([^"]*\)".*/\1/p' <<<"$made" | head -n 1)
-    [[ -z $secret ]] || return 0
+    if [[ -n $secret ]]; then
+      (umask 077 && printf '%s\n' "$secret" >"$file")
+      return
+    fi
     ask_sarai keys remove "$key_name" >/dev/null 2>&1 || true
   done
   die "the appliance gave no key: $made"
-}
-
-env_value() {
-  (
-    unset "$1"
-    # shellcheck source=/dev/null
-    source "$client_env" 2>/dev/null
-    printf '%s' "${!1:-}"
-  )
 }
 
 # For others to source; it holds a secret.
