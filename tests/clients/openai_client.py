@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 
-import httpx
 import openai
 
 URL = os.environ["SARAI_URL"] + "/v1"
@@ -36,7 +35,7 @@ def make(key=KEY, **more):
         api_key=key,
         max_retries=0,
         timeout=120,
-        http_client=httpx.Client(verify=trust(), trust_env=False),
+        http_client=openai.DefaultHttpxClient(verify=trust(), trust_env=False),
         **more,
     )
 
@@ -126,9 +125,8 @@ def check_reflection_happens_and_is_shown():
 
 
 def check_stream():
-    stream = ask(stream=True, stream_options={"include_usage": True})
     chunks, first, begun = [], None, time.monotonic()
-    for chunk in stream:
+    for chunk in ask(stream=True, stream_options={"include_usage": True}):
         chunks.append(chunk)
         first = first or time.monotonic() - begun
     assert len({c.id for c in chunks}) == 1
@@ -261,7 +259,7 @@ def check_async_client_and_leaving():
     async def main():
         client = openai.AsyncOpenAI(
             base_url=URL, api_key=KEY, max_retries=0, timeout=120,
-            http_client=httpx.AsyncClient(verify=trust(), trust_env=False),
+            http_client=openai.DefaultAsyncHttpxClient(verify=trust(), trust_env=False),
         )
         stream = await client.chat.completions.create(stream=True, **(hard_question() | {"max_tokens": 500}))
         async for _ in stream:

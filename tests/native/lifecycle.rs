@@ -209,7 +209,7 @@ fn the_control_socket_bears_anything() {
         b"\n",
         b"garbage\n",
         b"{}\n",
-        b"{\"type\":\"status\",\"extra\":1}\n",
+        b"{\"type\":\"keys_add\",\"name\":\"x\",\"extra\":1}\n",
         b"{\"type\":\"open_the_door\"}\n",
         b"\x00\xff\xfe\n",
         b"{\"type\":\"logs\",\"lines\":4000000000,\"follow\":false}\n",

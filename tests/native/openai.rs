@@ -58,86 +58,61 @@ fn the_openai_package_gets_what_it_expects() {
     );
 }
 
+/// The block of README.md in this language that says `with`.
+fn readme_block(language: &str, with: &str) -> String {
+    let text = std::fs::read_to_string(tree::root().join("README.md")).unwrap();
+    text.split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
+        .find(|block| block.contains(with))
+        .unwrap_or_else(|| panic!("README.md has no {language} block with {with:?}"))
+        .to_owned()
+}
+
+/// Runs a program that must succeed and gives its standard output.
+fn run(command: &mut Command, a: &Appliance, key: &str) -> String {
+    let output =
+        command.env("SARAI_URL", a.url()).env("SARAI_CA", a.ca()).env("SARAI_KEY", key).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 #[test]
-fn curl_and_the_shipped_client_get_an_answer() {
+fn curl_the_shipped_client_and_the_readmes_own_lines_get_an_answer() {
+    let python = python().unwrap();
     let _shared = tree::shared();
     let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
     let client = a.keyed().unwrap();
     let key = a.add_key("curl").unwrap();
-    tree::wait_for("the key", READY, || {
-        client.with_key(Some(&key)).get("/v1/models")?.ok().map(|_| ())
-    })
-    .unwrap();
-    let ask = |stream: bool| {
-        let body = format!(
-            r#"{{"messages": [{{"role": "user", "content": "What is the capital of France?"}}],
-                "max_tokens": 24, "temperature": 0, "stream": {stream}}}"#
-        );
-        let output = Command::new("curl")
-            .args([
-                "--silent",
-                "--show-error",
-                "--fail-with-body",
-                "--no-buffer",
-                "--max-time",
-                "60",
-                "--cacert",
-            ])
-            .arg(a.ca())
-            .args([
-                "-H",
-                &format!("Authorization: Bearer {key}"),
-                "-H",
-                "Content-Type: application/json",
-            ])
-            .args(["-d", &body])
-            .arg(format!("{}/v1/chat/completions", a.url()))
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
-    };
-    let whole: serde_json::Value = serde_json::from_str(&ask(false)).unwrap();
-    assert!(
-        whole["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap()
-            .contains("Paris"),
-        "{whole}"
-    );
-    assert!(
-        whole["omni_loop"]["iterations"]
-            .as_u64()
-            .is_some_and(|n| (1..=3).contains(&n)),
-        "{whole}"
-    );
-    let stream = ask(true);
-    assert!(stream.trim_end().ends_with("data: [DONE]"), "{stream}");
+    tree::wait_for("the key", READY, || client.with_key(Some(&key)).get("/v1/models")?.ok().map(|_| ())).unwrap();
 
-    let asked = Command::new(a.path("bin/sarai"))
-        .args([
-            "ask",
-            "What is the capital of France?",
-            "--max-tokens",
-            "24",
-            "--effort",
-            "none",
-        ])
-        .env("SARAI_URL", a.url())
-        .env("SARAI_CA", a.ca())
-        .env("SARAI_KEY", &key)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&asked.stdout);
-    assert!(
-        asked.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&asked.stderr)
+    let curl = readme_block("sh", "curl --cacert").replace("source client.env\n", "set -euo pipefail\n");
+    let whole: serde_json::Value =
+        serde_json::from_str(&run(Command::new("bash").args(["-c", &curl]), &a, &key)).unwrap();
+    let text = whole["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+    assert!(text.contains("Paris"), "{whole}");
+    assert!(whole["omni_loop"]["iterations"].as_u64().is_some_and(|n| (1..=3).contains(&n)), "{whole}");
+
+    let printed = run(Command::new(python).args(["-c", &readme_block("python", "openai")]), &a, &key);
+    assert!(printed.contains("Paris") && printed.contains("iterations"), "{printed}");
+
+    let body = r#"{"model": "sarai", "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                   "max_tokens": 24, "temperature": 0, "stream": true}"#;
+    let stream = run(
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "--no-buffer", "--max-time", "60", "--cacert"])
+            .arg(a.ca())
+            .args(["-H", &format!("Authorization: Bearer {key}"), "-H", "Content-Type: application/json"])
+            .args(["-d", body])
+            .arg(format!("{}/v1/chat/completions", a.url())),
+        &a,
+        &key,
     );
-    assert!(text.contains("Paris"), "{text}");
+    assert!(stream.starts_with("data: ") && stream.trim_end().ends_with("data: [DONE]"), "{stream}");
+
+    let question = ["ask", "What is the capital of France?", "--max-tokens", "24", "--effort", "none"];
+    let asked = run(Command::new(a.path("bin/sarai")).args(question), &a, &key);
+    assert!(asked.contains("Paris"), "{asked}");
 }
