@@ -24,9 +24,9 @@ pub mod mounts;
 pub mod sysctls;
 
 /// Where the image keeps the time it was built at.
-pub const STAMP: &str = "/etc/sarai/build-stamp";
+pub const STAMP: &str = "/usr/lib/sarai/build-stamp";
 /// Where the image lists modules, in the order of loading.
-pub const MODULES: &str = "/etc/sarai/modules.list";
+pub const MODULES: &str = "/usr/lib/sarai/modules/modules.list";
 
 /// Runs the steps.
 pub struct Steps<'a> {

@@ -27,10 +27,9 @@ pub fn load(list: &Path) -> Result<String, String> {
         Ok(None) => return Ok("no list: everything is built in".to_owned()),
         Err(e) => return Err(format!("cannot read {}: {e}", list.display())),
     };
-    let release = nix::sys::utsname::uname().map_err(|e| e.to_string())?;
-    let base = Path::new("/lib/modules").join(release.release());
+    let base = list.parent().unwrap_or(Path::new("/"));
     let (mut loaded, mut absent, mut failed) = (0, 0, Vec::new());
-    for line in parse(&text, &base) {
+    for line in parse(&text, base) {
         match insert(&line) {
             Ok(()) | Err(Errno::EEXIST) => loaded += 1,
             Err(Errno::ENODEV) => absent += 1,
@@ -47,7 +46,7 @@ pub fn load(list: &Path) -> Result<String, String> {
     }
 }
 
-/// `path [parameters]` a line; a relative path is below the running kernel's folder; `#` begins a comment.
+/// `path [parameters]` a line; a relative path is below the folder of the list; `#` begins a comment.
 fn parse(text: &str, base: &Path) -> Vec<Line> {
     text.lines()
         .map(|line| line.split('#').next().unwrap_or("").trim())
