@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use sarai_wire::control::{CpuStatus, ModelStatus};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::cgroup::Tree;
 use crate::config::Config;
@@ -58,7 +58,7 @@ pub struct Shared {
     /// Keys, once they are there.
     pub identity: Mutex<Option<Arc<Identity>>>,
     /// Whether the gateway has a server certificate to read.
-    pub certified: std::sync::atomic::AtomicBool,
+    pub certified: watch::Sender<bool>,
     /// Addresses clients can use.
     pub addresses: Mutex<BTreeSet<IpAddr>>,
     /// The gateway's listening socket, once bound, and the port it has.

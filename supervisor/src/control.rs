@@ -78,7 +78,7 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         }
         // Connected and gone, as a probe does.
         Ok(Ok(None)) => return Ok(()),
-        Ok(Ok(Some(line))) => match serde_json::from_slice::<Request>(&line) {
+        Ok(Ok(Some(line))) => match parse(&line) {
             Ok(request) => request,
             Err(e) => return refuse(&mut stream, &format!("the request is not understood: {e}")).await,
         },
@@ -96,6 +96,23 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
     }
     let reply = answer(app, request).await;
     send(&mut stream, &reply).await
+}
+
+/// Like `serde_json`, and strict: it lets unknown fields pass beside a variant without fields.
+fn parse(line: &[u8]) -> Result<Request, String> {
+    let given: serde_json::Value = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+    let request: Request = serde_json::from_value(given.clone()).map_err(|e| e.to_string())?;
+    let known = serde_json::to_value(&request).map_err(|e| e.to_string())?;
+    let unknown = given
+        .as_object()
+        .and_then(|fields| fields.keys().find(|name| known.get(name).is_none()));
+    match unknown {
+        Some(name) => Err(format!(
+            "unknown field {:?}",
+            name.chars().take(40).collect::<String>()
+        )),
+        None => Ok(request),
+    }
 }
 
 enum Asked {
@@ -301,6 +318,29 @@ mod tests {
         drop(b);
         let _ = writer.await;
         line
+    }
+
+    #[test]
+    fn a_request_with_a_field_too_many_is_refused() {
+        assert_eq!(parse(b"{\"type\":\"status\"}").unwrap(), Request::Status);
+        assert!(
+            parse(b"{\"type\":\"status\",\"more\":1}")
+                .unwrap_err()
+                .contains("more")
+        );
+        assert!(parse(b"{\"type\":\"keys_add\",\"name\":\"a\",\"more\":1}").is_err());
+        let logs = parse(b"{\"type\":\"logs\",\"lines\":5,\"follow\":false}").unwrap();
+        assert_eq!(
+            logs,
+            Request::Logs {
+                service: None,
+                lines: 5,
+                follow: false
+            }
+        );
+        for wrong in [&b"[]"[..], b"3", b"\"status\"", b"{\"type\":3}", b"\xff"] {
+            assert!(parse(wrong).is_err());
+        }
     }
 
     #[tokio::test]

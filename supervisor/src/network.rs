@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -122,7 +121,7 @@ pub async fn certify(app: App) {
                         list.join(" ")
                     ));
                     issued = Some((names, validity));
-                    let first = !app.certified.swap(true, Ordering::SeqCst);
+                    let first = !app.certified.send_replace(true);
                     if changed && !first {
                         app.orders
                             .give(GATEWAY, Order::Reload, Duration::from_secs(5))
@@ -139,7 +138,7 @@ pub async fn certify(app: App) {
                     };
                     app.problems.set("identity", format!("{effect}: failed to {e}"));
                     if usable {
-                        app.certified.store(true, Ordering::SeqCst);
+                        app.certified.send_replace(true);
                     }
                     tokio::time::sleep(4 * LOOK).await;
                 }

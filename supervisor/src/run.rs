@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use jiff::Timestamp;
 use sarai_trust::manifest::Role;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::app::{App, Shared};
 use crate::boot::{self, Steps};
@@ -181,7 +181,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         orders: service::Orders::default(),
         models: Mutex::default(),
         identity: Mutex::default(),
-        certified: false.into(),
+        certified: watch::Sender::new(false),
         addresses: Mutex::default(),
         tcp: Mutex::default(),
         power,

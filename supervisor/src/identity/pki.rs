@@ -314,8 +314,8 @@ mod tests {
             "kitchen)",
             "kitchen.local)",
             "localhost)",
-            "192.168.7.9",
-            "127.0.0.1",
+            "(c0:a8:07:09)",
+            "(7f:00:00:01)",
         ] {
             assert!(
                 text.iter().any(|name| name.contains(wanted)),

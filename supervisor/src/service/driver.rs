@@ -203,6 +203,7 @@ impl<P: Program> Driver<P> {
                 self.app.problems.set(&topic, hint);
             } else if state == ServiceState::Ready {
                 self.app.problems.clear(&topic);
+                self.app.problems.clear(&format!("start {name}"));
             }
         }
     }
@@ -236,7 +237,6 @@ impl<P: Program> Driver<P> {
         let topic = format!("start {}", self.program.name());
         match prepared {
             Ok(launch) => {
-                self.app.problems.clear(&topic);
                 match self.launch(launch) {
                     Ok(running) => self.watch(running, orders).await,
                     Err(e) => {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
@@ -13,6 +12,8 @@ use crate::app::App;
 use crate::sockets;
 use crate::spawn::{self, Spec};
 
+/// Time in which a certificate is expected without anyone being told that it is missing.
+const CERTIFICATE: Duration = Duration::from_secs(5);
 /// Time to read credentials and begin to serve.
 const STARTUP: Duration = Duration::from_secs(30);
 /// Longest time without an answer to a ping; no computing happens in the gateway.
@@ -35,7 +36,9 @@ impl Program for Gateway {
     }
 
     async fn prepare(&mut self, app: &App) -> Result<Launch<ToGateway>, Hold> {
-        if !app.certified.load(Ordering::SeqCst) {
+        let mut certified = app.certified.subscribe();
+        let waited = tokio::time::timeout(CERTIFICATE, certified.wait_for(|done| *done)).await;
+        if waited.is_err() {
             return Err(Hold::NotYet("its certificate has not been issued yet".to_owned()));
         }
         let listener = sockets::gateway(app)
