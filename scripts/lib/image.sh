@@ -85,7 +85,7 @@ make_base() {
   add_programs "$tree"
   add_busybox "$tree"
   add_modules "$tree"
-  echo "$stamp" >"$tree/etc/sarai/build-stamp"
+  echo "$stamp" >"$tree/usr/lib/sarai/build-stamp"
   pack "$tree" "$stamp" >"$work/base.cpio.zst"
   # Old ones are of no use any more.
   find "$cache/initramfs" -name '*.cpio.zst' -mtime +2 -delete
@@ -142,7 +142,7 @@ add_busybox() {
 
 # Wanted modules and what they need, each after those it needs.
 add_modules() {
-  local tree=$1 name needed what file target=/usr/lib/sarai/modules list=$1/etc/sarai/modules.list
+  local tree=$1 name needed what file target=/usr/lib/sarai/modules list=$1/usr/lib/sarai/modules/modules.list
   : >"$list"
   while read -r name; do
     needed=

@@ -15,9 +15,9 @@ batch = 32
 [gateway]
 header_timeout_ms = 120000
 body_timeout_ms = 600000
-iteration_timeout_s = 3600
-deadline_s = 7200
-primary_silence_ms = 3600000
+iteration_timeout_s = 600
+deadline_s = 3600
+primary_silence_ms = 600000
 END
 }
 

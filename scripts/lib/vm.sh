@@ -52,13 +52,13 @@ vm_start() {
   cpus=$(nproc)
   ((cpus <= 4)) || cpus=4
   (($(awk '/^MemTotal:/ {print $2}' /proc/meminfo) < 8 * 1048576)) || memory=4096
-  local machine=q35,accel=tcg,thread=multi
-  [[ $accel != kvm ]] || machine=q35,accel=kvm cpu=host
+  local with=tcg,thread=multi
+  [[ $accel != kvm ]] || with=kvm cpu=host
   rm -f "$dir/console" "$dir/qemu.pid"
   # What is typed there reaches a console that obeys: for the owner alone.
   (umask 077 && mkfifo "$dir/console" && : >"$dir/console.log")
   # Opened for both directions the FIFO never ends, whoever else opens and closes it.
-  setsid "$qemu" -name sarai -nodefaults -no-user-config -display none -no-reboot -machine "$machine" -cpu "$cpu" \
+  setsid "$qemu" -name sarai -nodefaults -no-user-config -display none -no-reboot -machine q35 -accel "$with" -cpu "$cpu" \
     -smp "$cpus" -m "${memory}M" \
     -chardev stdio,id=console,signal=off -serial chardev:console \
     -device virtio-rng-pci -device i6300esb -action watchdog=reset \
