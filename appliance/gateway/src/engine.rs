@@ -149,6 +149,15 @@ impl Engine {
         self.greet(within).await.map(|(_, info)| info)
     }
 
+    /// What it runs, if it answers at all: one that is too busy to say so is as it last said.
+    pub async fn seen(&self, within: Duration) -> Option<Arc<Info>> {
+        match self.info(within).await {
+            Ok(info) => Some(info),
+            Err(Trouble::Request(_)) => self.last_info(),
+            Err(_) => None,
+        }
+    }
+
     async fn greet(&self, within: Duration) -> Result<(UnixStream, Arc<Info>), Trouble> {
         let greeting = async {
             let mut stream = UnixStream::connect(&self.socket)

@@ -96,12 +96,12 @@ impl House {
     pub async fn infos(&self) -> Vec<(&Engine, Option<Arc<Info>>)> {
         let fallback = async {
             match &self.fallback {
-                Some(engine) => Some((engine, engine.info(INFO_PATIENCE).await.ok())),
+                Some(engine) => Some((engine, engine.seen(INFO_PATIENCE).await)),
                 None => None,
             }
         };
-        let (primary, fallback) = tokio::join!(self.primary.info(INFO_PATIENCE), fallback);
-        std::iter::once((&self.primary, primary.ok()))
+        let (primary, fallback) = tokio::join!(self.primary.seen(INFO_PATIENCE), fallback);
+        std::iter::once((&self.primary, primary))
             .chain(fallback)
             .collect()
     }

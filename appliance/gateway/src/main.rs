@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use sarai_wire::birth::{BirthError, FromGateway, ToGateway};
 use tracing_subscriber::EnvFilter;
 
@@ -91,13 +91,16 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
         Ok(ToGateway::Start(start)) => start,
         Ok(ToGateway::Stop) | Err(BirthError::Closed) => return Ok(()),
         Ok(other) => bail!("begin: the supervisor said {other:?} before it said start"),
-        Err(error) => return Err(anyhow::Error::new(error).context("hear how to start")),
+        // The texts of these errors hold their sources already.
+        Err(error) => return Err(anyhow!("{error}").context("hear how to start")),
     };
-    let built = House::build(start).map_err(anyhow::Error::new).and_then(|house| {
-        let listener =
-            tokio::net::TcpListener::from_std(inheritance.listener).context("listen for clients")?;
-        Ok((Arc::new(house), listener))
-    });
+    let built = House::build(start)
+        .map_err(|error| anyhow!("{error}"))
+        .and_then(|house| {
+            let listener =
+                tokio::net::TcpListener::from_std(inheritance.listener).context("listen for clients")?;
+            Ok((Arc::new(house), listener))
+        });
     let (house, listener) = match built {
         Ok(built) => built,
         Err(error) => {

@@ -91,11 +91,6 @@ impl Talk {
         }
         closed
     }
-
-    /// Whether the whole engine is frozen, as if stopped by a signal.
-    pub fn hang_while_frozen(&self) {
-        self.shared.hang_while_frozen();
-    }
 }
 
 #[derive(Default)]

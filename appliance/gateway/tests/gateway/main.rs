@@ -1,6 +1,11 @@
 //! The real `sarai-gateway` process, over real TLS, in front of engines that speak the real wire protocol and do
 //! what each test tells them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on stops, with the place"
+)]
+
 mod api;
 mod engine;
 mod fallback;
