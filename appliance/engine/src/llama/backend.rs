@@ -47,10 +47,12 @@ impl Backend {
             return Err(LlamaError::BelowFloor(missing));
         }
         let folder = folder()?;
-        let started = LlamaBackend::init().map_err(|e| LlamaError::Backend(e.to_string()))?;
         let mut tried = Vec::new();
         for variant in cpu::usable(cpu::Features::detect()) {
             let path = folder.join(format!("libggml-cpu-{variant}.so"));
+            if !path.exists() {
+                continue;
+            }
             let name = CString::new(path.as_os_str().as_bytes())
                 .map_err(|_| LlamaError::Backend("the folder's name holds a zero byte".into()))?;
             // SAFETY: `name` is a valid C string for the whole call; the function checks the module's score
@@ -60,13 +62,7 @@ impl Backend {
                 tried.push(variant);
                 continue;
             }
-            let mut backend = Self {
-                _started: started,
-                registry,
-                variant: String::new(),
-            };
-            backend.variant = backend.loaded_variant()?;
-            return Ok(backend);
+            return Self::finish(registry);
         }
         Err(LlamaError::Backend(format!(
             "no usable module in {} (tried {}){}",
@@ -74,6 +70,27 @@ impl Backend {
             tried.join(", "),
             take_complaints()
         )))
+    }
+
+    /// Starts llama.cpp on a loaded module. In this order: started without any module, llama.cpp searches its
+    /// build folder, the program's folder and the current one for modules, and loads the best it finds. Two
+    /// modules in one process mix their threads and buffers, and the logits become nonsense.
+    fn finish(registry: sys::ggml_backend_reg_t) -> Result<Self, LlamaError> {
+        let started = LlamaBackend::init().map_err(|e| LlamaError::Backend(e.to_string()))?;
+        // SAFETY: reads a counter.
+        let modules = unsafe { sys::ggml_backend_reg_count() };
+        if modules != 1 {
+            return Err(LlamaError::Backend(format!(
+                "{modules} modules are loaded, one was expected"
+            )));
+        }
+        let mut backend = Self {
+            _started: started,
+            registry,
+            variant: String::new(),
+        };
+        backend.variant = backend.loaded_variant()?;
+        Ok(backend)
     }
 
     /// Name of the loaded variant, for example `zen4`: read from the file that the loader mapped.

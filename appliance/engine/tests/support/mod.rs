@@ -1,6 +1,6 @@
 //! A real engine process under a test's hands: born with a socket pair, listening on a Unix socket.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
