@@ -52,7 +52,8 @@ pub struct EngineConfig {
     pub batch: u32,
     /// Element type of the KV cache.
     pub kv_type: KvType,
-    /// Seconds without an answer to a ping after which an engine is replaced.
+    /// Seconds without an answer to a ping after which an engine is replaced; twelve times that while its processor
+    /// time moves, because one step of a long prompt may take long on a slow machine.
     pub silence_s: u32,
     /// Seconds an engine may take to load, besides what its size adds.
     pub startup_s: u32,

@@ -99,7 +99,7 @@ fn start_prompt(app: &App, name: &str, path: PathBuf) {
     } else {
         "linux"
     };
-    let house = app.cores.house.clone();
+    let (house, tree) = (app.cores.house.clone(), app.tree.clone());
     let make = Arc::new(move || -> io::Result<Spec<'static>> {
         let terminal = open(&path)?;
         Ok(Spec {
@@ -111,6 +111,7 @@ fn start_prompt(app: &App, name: &str, path: PathBuf) {
             ],
             user: Some(spawn::ADMIN),
             cpus: house.clone(),
+            cgroup: tree.as_ref().map(|tree| tree.procs("house")).transpose()?,
             output: Output::Terminal(terminal),
             ..Spec::new(PROMPT)
         })

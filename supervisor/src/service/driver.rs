@@ -25,6 +25,11 @@ const PING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Time a child has to end by itself once it said that it does.
 const LEAVE: Duration = Duration::from_secs(2);
+/// How many times its bound a child may be silent while it demonstrably computes: on a slow machine one step of a
+/// long prompt takes its time, and only a child that stands still is known to be stuck.
+const COMPUTING: u32 = 12;
+/// A child whose processor time has not moved for this long stands still.
+const STILL: Duration = Duration::from_secs(1);
 /// Most packets a child may send in one second before it counts as broken.
 const MAX_PACKETS: u32 = 1_000;
 
@@ -104,6 +109,8 @@ struct Running {
     deadline: Instant,
     answered: Instant,
     pinged: Instant,
+    /// Its processor time when it was last looked at, and when that last moved.
+    computed: (Option<u64>, Option<Instant>),
     seq: u64,
     /// Why it ended, where that says more than its exit status.
     why: Option<String>,
@@ -114,6 +121,33 @@ struct Running {
     second: Instant,
     packets: u32,
     asked_to_end: bool,
+}
+
+impl Running {
+    /// Whether its processor time moves. Looked at only once a ping is overdue.
+    fn computes(&mut self) -> bool {
+        if self.answered.elapsed() < PING + LOOK {
+            self.computed = (None, None);
+            return false;
+        }
+        let process = procfs::process::Process::new(self.child.pid.as_raw());
+        let now = process
+            .and_then(|p| p.stat())
+            .ok()
+            .map(|stat| stat.utime + stat.stime);
+        if let (Some(before), Some(now)) = (self.computed.0, now)
+            && now > before
+        {
+            self.computed.1 = Some(Instant::now());
+        }
+        self.computed.0 = now;
+        self.computed.1.is_some_and(|at| at.elapsed() < STILL)
+    }
+}
+
+/// Whether a child that has been silent for so long is to be replaced.
+fn overdue(silent: Duration, silence: Duration, computes: bool) -> bool {
+    silent > if computes { silence * COMPUTING } else { silence }
 }
 
 /// The driver's own state.
@@ -236,20 +270,18 @@ impl<P: Program> Driver<P> {
         };
         let topic = format!("start {}", self.program.name());
         match prepared {
-            Ok(launch) => {
-                match self.launch(launch) {
-                    Ok(running) => self.watch(running, orders).await,
-                    Err(e) => {
-                        self.app
-                            .board
-                            .ended(self.program.name(), &format!("failed to start: {e}"));
-                        self.app
-                            .problems
-                            .set(&topic, format!("{} cannot be started: {e}", self.program.name()));
-                        self.event(Event::Ended);
-                    }
+            Ok(launch) => match self.launch(launch) {
+                Ok(running) => self.watch(running, orders).await,
+                Err(e) => {
+                    self.app
+                        .board
+                        .ended(self.program.name(), &format!("failed to start: {e}"));
+                    self.app
+                        .problems
+                        .set(&topic, format!("{} cannot be started: {e}", self.program.name()));
+                    self.event(Event::Ended);
                 }
-            }
+            },
             Err(Hold::NotYet(reason)) => {
                 self.app
                     .problems
@@ -296,9 +328,11 @@ impl<P: Program> Driver<P> {
         birth::send(ours.as_fd(), &launch.start, &attached).map_err(io::Error::other)?;
         // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
         let birth = unsafe { AsyncFd::register(ours) }?;
-        self.app
-            .board
-            .started(&name, child.pid.as_raw(), Some(self.program.silence(&self.app)));
+        self.app.board.started(
+            &name,
+            child.pid.as_raw(),
+            Some(self.program.silence(&self.app) * COMPUTING),
+        );
         self.event(Event::Spawned);
         let now = Instant::now();
         Ok(Running {
@@ -307,6 +341,7 @@ impl<P: Program> Driver<P> {
             deadline: now + launch.startup,
             answered: now,
             pinged: now,
+            computed: (None, None),
             seq: 0,
             why: None,
             leaving: None,
@@ -414,8 +449,9 @@ impl<P: Program> Driver<P> {
         }
         let silence = self.program.silence(&self.app);
         match self.machine.state() {
-            ServiceState::Ready if running.answered.elapsed() > silence => {
-                self.kill(running, format!("no answer for {} s", silence.as_secs()));
+            ServiceState::Ready if overdue(running.answered.elapsed(), silence, running.computes()) => {
+                let seconds = running.answered.elapsed().as_secs();
+                self.kill(running, format!("no answer for {seconds} s"));
             }
             ServiceState::Ready if running.pinged.elapsed() >= PING => self.ping(running),
             ServiceState::Starting if Instant::now() > running.deadline => {
@@ -497,5 +533,19 @@ async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, Bir
             Err(BirthError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_stands_still_is_replaced_sooner_than_one_that_computes() {
+        let seconds = Duration::from_secs;
+        assert!(!overdue(seconds(10), seconds(10), false));
+        assert!(overdue(seconds(11), seconds(10), false));
+        assert!(!overdue(seconds(120), seconds(10), true));
+        assert!(overdue(seconds(121), seconds(10), true));
     }
 }

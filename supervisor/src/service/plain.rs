@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use sarai_wire::control::ServiceState;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Order;
 use super::machine::{Event, Machine, Todo};
 use crate::app::App;
+use crate::reaper::Exit;
 use crate::spawn::{self, Spec};
 
 /// Time from SIGTERM to SIGKILL.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// A clean end after at least this long is a prompt that was left; sooner, it is a program that does not work.
+const LEFT: Duration = Duration::from_secs(1);
 
 /// Keeps the child that `make` describes running. A clean exit is no failure: a prompt that was left starts anew.
 pub async fn keep(
@@ -99,6 +104,7 @@ async fn run(
     if let Some(output) = child.output.take() {
         tokio::spawn(app.logs.clone().pump(name.to_owned(), output));
     }
+    let begun = std::time::Instant::now();
     app.board.started(name, child.pid.as_raw(), None);
     machine.on(app.started.elapsed(), Event::Spawned);
     machine.on(app.started.elapsed(), Event::Ready);
@@ -132,5 +138,9 @@ async fn run(
         name,
         &exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string()),
     );
+    if exit == Some(Exit::Code(0)) && begun.elapsed() >= LEFT && machine.state() == ServiceState::Ready {
+        // Left on purpose: no failure, it starts anew at once.
+        machine.on(app.started.elapsed(), Event::Restart);
+    }
     machine.on(app.started.elapsed(), Event::Ended);
 }
