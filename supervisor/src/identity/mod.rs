@@ -153,8 +153,8 @@ pub fn share(layout: &Layout, path: &Path, mode: u32) -> Result<(), IdentityErro
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(wrong)
 }
 
-/// The server's certificate for `names`, where the gateway reads it: the one that is there while it fits, else a new
-/// one. The server's key stays the same for the life of the machine, so key and certificate match even when a power
+/// The server's certificate for `names`, where the gateway reads it: the one that is there while it fits (an
+/// address that is gone, or not back yet after a start, does no harm), else a new one. The server's key stays the same for the life of the machine, so key and certificate match even when a power
 /// cut falls between the two. The flag is false when nothing was changed.
 pub fn certify(
     layout: &Layout,
@@ -173,7 +173,7 @@ pub fn certify(
     let path = layout.gateway().join("server.crt");
     if let Ok(Some(there)) = read(&path)
         && let Some((known, validity)) = authority.examine(&there, &key)
-        && known == authority.wanted(names)
+        && known.is_superset(&authority.wanted(names))
         && !validity.due(now)
     {
         share(layout, &path, 0o640)?;
