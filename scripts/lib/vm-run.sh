@@ -10,7 +10,7 @@ emulated_settings() {
 [engine]
 silence_s = 900
 startup_s = 3600
-batch = 32
+batch = 64
 
 [gateway]
 header_timeout_ms = 120000
@@ -77,7 +77,7 @@ vm_wait_ready() {
   done
   while ((SECONDS < end)); do
     answer=$(vm_command "$vm" "wait --timeout 20" 60) || true
-    [[ $answer != *'ready after'* ]] || return 0
+    if grep '^ready after' <<<"$answer" >/dev/null; then return; fi
     vm_pid "$vm" >/dev/null || return 1
     say "    | ${answer//$'\n'/$'\n'    | }"
   done

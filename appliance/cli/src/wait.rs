@@ -117,7 +117,7 @@ fn hopeless(status: &Status) -> Option<String> {
     })
 }
 
-/// A spinner on a terminal; elsewhere one line for each change.
+/// A spinner on a terminal; on a console and elsewhere one line for each change.
 struct Progress {
     bar: Option<ProgressBar>,
     start: Instant,
@@ -126,7 +126,7 @@ struct Progress {
 
 impl Progress {
     fn new(start: Instant) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && paintable()).then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4} waiting for {wide_msg}");
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = style {
@@ -164,6 +164,12 @@ impl Progress {
             say(text);
         }
     }
+}
+
+/// Whether a line may be painted over. Not on consoles: a serial line is slow, and somebody may be recording it.
+fn paintable() -> bool {
+    std::env::var("TERM")
+        .is_ok_and(|term| !term.is_empty() && term != "dumb" && term != "linux" && !term.starts_with("vt"))
 }
 
 fn say(text: &str) {
