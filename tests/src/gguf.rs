@@ -108,7 +108,7 @@ impl Tiny {
         let mut offset = 0_u64;
         for tensor in &tensors {
             put_text(&mut file, &tensor.name);
-            file.extend_from_slice(&(tensor.shape.len() as u32).to_le_bytes());
+            file.extend_from_slice(&small(tensor.shape.len()).to_le_bytes());
             for side in &tensor.shape {
                 file.extend_from_slice(&(*side as u64).to_le_bytes());
             }
@@ -153,24 +153,24 @@ impl Tiny {
         let mut values = Values::default();
         values.text("general.architecture", arch);
         values.text("general.name", "made up");
-        values.number(&format!("{arch}.context_length"), self.context);
-        values.number(&format!("{arch}.embedding_length"), WIDTH as u32);
-        values.number(&format!("{arch}.block_count"), self.layers);
+        values.number(&format!("{arch}.context_length"), self.context as usize);
+        values.number(&format!("{arch}.embedding_length"), WIDTH);
+        values.number(&format!("{arch}.block_count"), self.layers as usize);
         values.float(&format!("{arch}.attention.layer_norm_rms_epsilon"), 1e-5);
         match self.arch {
             Arch::Llama => {
-                values.number(&format!("{arch}.feed_forward_length"), FEED_FORWARD as u32);
-                values.number(&format!("{arch}.attention.head_count"), HEADS as u32);
+                values.number(&format!("{arch}.feed_forward_length"), FEED_FORWARD);
+                values.number(&format!("{arch}.attention.head_count"), HEADS);
                 values.number(&format!("{arch}.attention.head_count_kv"), 1);
-                values.number(&format!("{arch}.rope.dimension_count"), (WIDTH / HEADS) as u32);
+                values.number(&format!("{arch}.rope.dimension_count"), WIDTH / HEADS);
             }
             Arch::Mamba => {
                 values.number(&format!("{arch}.feed_forward_length"), 0);
                 values.number(&format!("{arch}.attention.head_count"), 0);
-                values.number(&format!("{arch}.ssm.conv_kernel"), MAMBA_KERNEL as u32);
-                values.number(&format!("{arch}.ssm.inner_size"), MAMBA_INNER as u32);
-                values.number(&format!("{arch}.ssm.state_size"), MAMBA_STATE as u32);
-                values.number(&format!("{arch}.ssm.time_step_rank"), MAMBA_RANK as u32);
+                values.number(&format!("{arch}.ssm.conv_kernel"), MAMBA_KERNEL);
+                values.number(&format!("{arch}.ssm.inner_size"), MAMBA_INNER);
+                values.number(&format!("{arch}.ssm.state_size"), MAMBA_STATE);
+                values.number(&format!("{arch}.ssm.time_step_rank"), MAMBA_RANK);
             }
         }
         values.text("tokenizer.ggml.model", "gpt2");
@@ -305,8 +305,8 @@ impl Vocabulary {
         }
     }
 
-    fn id(&self, token: &str) -> u32 {
-        self.tokens.iter().position(|known| known == token).unwrap_or(0) as u32
+    fn id(&self, token: &str) -> usize {
+        self.tokens.iter().position(|known| known == token).unwrap_or(0)
     }
 
     fn is_printable(&self, token: usize) -> bool {
@@ -328,9 +328,9 @@ impl Values {
         self.bytes.extend_from_slice(&kind.to_le_bytes());
     }
 
-    fn number(&mut self, key: &str, value: u32) {
+    fn number(&mut self, key: &str, value: usize) {
         self.key(key, 4);
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.bytes.extend_from_slice(&small(value).to_le_bytes());
     }
 
     fn float(&mut self, key: &str, value: f32) {
@@ -361,6 +361,11 @@ impl Values {
         self.bytes
             .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
+}
+
+/// Everything that is counted here is small.
+fn small(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 fn put_text(to: &mut Vec<u8>, text: &str) {

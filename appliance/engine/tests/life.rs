@@ -1,5 +1,7 @@
 //! A real engine among several clients and under its supervisor: turns, limits, cancellation, idleness, the end.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! A real engine on the real model: sense instead of mechanism. `SARAI_TEST_MODEL` names the file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,10 @@
 //! A real engine process under a test's hands: born with a socket pair, listening on a Unix socket.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 use std::fs::File;
