@@ -11,7 +11,7 @@ use sarai_wire::control::ModelStatus;
 
 use crate::app::{App, Shared};
 use crate::problems::lock;
-use crate::service::driver::Hold;
+use crate::service::program::Hold;
 
 /// A verified model, ready to be handed over.
 pub struct Model {

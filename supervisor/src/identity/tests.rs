@@ -140,7 +140,10 @@ fn a_new_address_changes_the_certificate_and_keeps_the_key() {
     moved.addresses.insert("10.9.8.7".parse().unwrap());
     assert!(certify(&layout, &identity.authority, &moved, now()).unwrap().1);
     assert!(!certify(&layout, &identity.authority, &moved, now()).unwrap().1);
-    assert!(!certify(&layout, &identity.authority, &names(), now()).unwrap().1, "an address too many is fine");
+    assert!(
+        !certify(&layout, &identity.authority, &names(), now()).unwrap().1,
+        "an address too many is fine"
+    );
     let after = snapshot(&layout);
     assert_eq!(before[..5], after[..5]);
     assert_ne!(before[5], after[5]);

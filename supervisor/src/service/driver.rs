@@ -2,152 +2,32 @@
 //! when it ends or falls silent, and carries out orders.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use sarai_wire::birth::{self, BirthError};
 use sarai_wire::control::ServiceState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Order;
 use super::machine::{Event, Machine, Todo};
+use super::program::{Hold, Launch, Program, Said};
+use super::running::{COMPUTING, LOOK, PING, Running, overdue, receive};
 use crate::app::App;
-use crate::spawn::{self, Child, Spec};
+use crate::spawn::{self, Spec};
 
-/// Time between two pings.
-const PING: Duration = Duration::from_secs(1);
-/// Time between two looks at the clock: how much later than its bound a silence is noticed.
-const LOOK: Duration = Duration::from_millis(250);
 /// Time a child has to end by itself once it said that it does.
 const LEAVE: Duration = Duration::from_secs(2);
-/// How many times its bound a child may be silent while it demonstrably computes: on a slow machine one step of a
-/// long prompt takes its time, and only a child that stands still is known to be stuck.
-const COMPUTING: u32 = 12;
-/// A child whose processor time has not moved for this long stands still.
-const STILL: Duration = Duration::from_secs(1);
 /// Most packets a child may send in one second before it counts as broken.
 const MAX_PACKETS: u32 = 1_000;
-
-/// What a child said, as far as the driver cares.
-pub enum Said {
-    /// It serves; the text is for the log.
-    Ready(String),
-    /// It cannot serve, and ends.
-    Failed(String),
-    /// It answered this ping.
-    Pong(u64),
-}
-
-/// Why a service is not started now.
-pub enum Hold {
-    /// What it needs is not there yet: asked for again after a while.
-    NotYet(String),
-    /// What it needs is refused: only an admin's restart tries again.
-    Refused(String),
-    /// What it needs could not be had: like a failed start.
-    Failed(String),
-}
-
-/// Everything needed to start one child.
-pub struct Launch<M> {
-    /// The child.
-    pub spec: Spec<'static>,
-    /// Its listening socket.
-    pub listener: Arc<OwnedFd>,
-    /// The first message.
-    pub start: M,
-    /// Descriptors attached to it.
-    pub attached: Vec<OwnedFd>,
-    /// Time it has until it serves.
-    pub startup: Duration,
-}
-
-/// A kind of service.
-pub trait Program: Send + 'static {
-    /// Messages to the child.
-    type To: Serialize + Send + 'static;
-    /// Messages from the child.
-    type From: DeserializeOwned + Send + 'static;
-
-    /// The service's name.
-    fn name(&self) -> &str;
-    /// Gets what the child needs. Dropped and called again when an order comes in between.
-    fn prepare(&mut self, app: &App) -> impl Future<Output = Result<Launch<Self::To>, Hold>> + Send;
-    /// The child serves.
-    fn serving(&mut self, app: &App);
-    /// What a message means.
-    fn said(&self, message: Self::From) -> Said;
-    /// A ping.
-    fn ping(seq: u64) -> Self::To;
-    /// The order to end.
-    fn stop() -> Self::To;
-    /// The order to read files again, where there is one.
-    fn reload() -> Option<Self::To>;
-    /// The service is not about to start: whoever wants something of it should learn that at once.
-    fn resting(&mut self, app: &App);
-    /// Longest time without an answer to a ping.
-    fn silence(&self, app: &App) -> Duration;
-    /// Time from the order to end until the child is killed.
-    fn drain(&self, app: &App) -> Duration;
-}
 
 /// What can interrupt a wait.
 enum Woken {
     Order(Order),
     Time,
-}
-
-/// A running child and what is known of it.
-struct Running {
-    child: Child,
-    birth: AsyncFd<OwnedFd>,
-    deadline: Instant,
-    answered: Instant,
-    pinged: Instant,
-    /// Its processor time when it was last looked at, and when that last moved.
-    computed: (Option<u64>, Option<Instant>),
-    seq: u64,
-    /// Why it ended, where that says more than its exit status.
-    why: Option<String>,
-    /// When it was killed, or said that it is about to end; nothing it says after that counts.
-    leaving: Option<Instant>,
-    /// Orders told when this ping, or a later one, is answered.
-    reloading: Vec<(u64, oneshot::Sender<()>)>,
-    second: Instant,
-    packets: u32,
-    asked_to_end: bool,
-}
-
-impl Running {
-    /// Whether its processor time moves. Looked at only once a ping is overdue.
-    fn computes(&mut self) -> bool {
-        if self.answered.elapsed() < PING + LOOK {
-            self.computed = (None, None);
-            return false;
-        }
-        let process = procfs::process::Process::new(self.child.pid.as_raw());
-        let now = process
-            .and_then(|p| p.stat())
-            .ok()
-            .map(|stat| stat.utime + stat.stime);
-        if let (Some(before), Some(now)) = (self.computed.0, now)
-            && now > before
-        {
-            self.computed.1 = Some(Instant::now());
-        }
-        self.computed.0 = now;
-        self.computed.1.is_some_and(|at| at.elapsed() < STILL)
-    }
-}
-
-/// Whether a child that has been silent for so long is to be replaced.
-fn overdue(silent: Duration, silence: Duration, computes: bool) -> bool {
-    silent > if computes { silence * COMPUTING } else { silence }
 }
 
 /// The driver's own state.
@@ -521,31 +401,5 @@ impl<P: Program> Driver<P> {
         self.app.reaper.signal_group(running.child.pid, Signal::SIGKILL);
         running.why.get_or_insert(why);
         running.leaving = Some(Instant::now());
-    }
-}
-
-/// One message; descriptors that came with it are closed.
-async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, BirthError> {
-    loop {
-        let mut guard = birth.readable().await?;
-        match birth::recv::<T>(birth.get_ref().as_fd()) {
-            Ok((message, _)) => return Ok(message),
-            Err(BirthError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_that_stands_still_is_replaced_sooner_than_one_that_computes() {
-        let seconds = Duration::from_secs;
-        assert!(!overdue(seconds(10), seconds(10), false));
-        assert!(overdue(seconds(11), seconds(10), false));
-        assert!(!overdue(seconds(120), seconds(10), true));
-        assert!(overdue(seconds(121), seconds(10), true));
     }
 }

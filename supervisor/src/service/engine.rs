@@ -7,7 +7,7 @@ use std::time::Duration;
 use sarai_trust::manifest::Role;
 use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
 
-use super::driver::{Hold, Launch, Program, Said};
+use super::program::{Hold, Launch, Program, Said};
 use crate::app::App;
 use crate::spawn::{self, Spec};
 use crate::{cpu, models, sockets};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
 
-use super::driver::{Hold, Launch, Program, Said};
+use super::program::{Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
 use crate::sockets;

@@ -1,4 +1,5 @@
-//! Life of the services. [`machine`] decides, [`driver`] does it for children with a birth socket, [`plain`] for
+//! Life of the services. [`machine`] decides, [`driver`] does it for children with a birth
+//! socket, whose kinds are each a [`program`], [`plain`] for
 //! those without one; [`board`] is what is known of all of them.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ pub mod engine;
 pub mod gateway;
 pub mod machine;
 pub mod plain;
+pub mod program;
+mod running;
 
 /// Name of the engine that answers.
 pub const PRIMARY: &str = "engine-primary";

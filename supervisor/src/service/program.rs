@@ -1,0 +1,74 @@
+//! What the driver must know of a kind of service.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::spawn::Spec;
+
+/// What a child said, as far as the driver cares.
+pub enum Said {
+    /// It serves; the text is for the log.
+    Ready(String),
+    /// It cannot serve, and ends.
+    Failed(String),
+    /// It answered this ping.
+    Pong(u64),
+}
+
+/// Why a service is not started now.
+pub enum Hold {
+    /// What it needs is not there yet: asked for again after a while.
+    NotYet(String),
+    /// What it needs is refused: only an admin's restart tries again.
+    Refused(String),
+    /// What it needs could not be had: like a failed start.
+    Failed(String),
+}
+
+/// Everything needed to start one child.
+pub struct Launch<M> {
+    /// The child.
+    pub spec: Spec<'static>,
+    /// Its listening socket.
+    pub listener: Arc<OwnedFd>,
+    /// The first message.
+    pub start: M,
+    /// Descriptors attached to it.
+    pub attached: Vec<OwnedFd>,
+    /// Time it has until it serves.
+    pub startup: Duration,
+}
+
+/// A kind of service.
+pub trait Program: Send + 'static {
+    /// Messages to the child.
+    type To: Serialize + Send + 'static;
+    /// Messages from the child.
+    type From: DeserializeOwned + Send + 'static;
+
+    /// The service's name.
+    fn name(&self) -> &str;
+    /// Gets what the child needs. Dropped and called again when an order comes in between.
+    fn prepare(&mut self, app: &App) -> impl Future<Output = Result<Launch<Self::To>, Hold>> + Send;
+    /// The child serves.
+    fn serving(&mut self, app: &App);
+    /// What a message means.
+    fn said(&self, message: Self::From) -> Said;
+    /// A ping.
+    fn ping(seq: u64) -> Self::To;
+    /// The order to end.
+    fn stop() -> Self::To;
+    /// The order to read files again, where there is one.
+    fn reload() -> Option<Self::To>;
+    /// The service is not about to start: whoever wants something of it should learn that at once.
+    fn resting(&mut self, app: &App);
+    /// Longest time without an answer to a ping.
+    fn silence(&self, app: &App) -> Duration;
+    /// Time from the order to end until the child is killed.
+    fn drain(&self, app: &App) -> Duration;
+}

@@ -1,0 +1,95 @@
+//! One running child: what is known of it, and whether its silence is that of a child that is stuck.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use sarai_wire::birth::{self, BirthError};
+use serde::de::DeserializeOwned;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use crate::spawn::Child;
+
+/// Time between two pings.
+pub(super) const PING: Duration = Duration::from_secs(1);
+/// Time between two looks at the clock: how much later than its bound a silence is noticed.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+/// How many times its bound a child may be silent while it demonstrably computes: on a slow machine one step of a
+/// long prompt takes its time, and only a child that stands still is known to be stuck.
+pub(super) const COMPUTING: u32 = 12;
+/// A child whose processor time has not moved for this long stands still.
+pub(super) const STILL: Duration = Duration::from_secs(1);
+/// A running child and what is known of it.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) birth: AsyncFd<OwnedFd>,
+    pub(super) deadline: Instant,
+    pub(super) answered: Instant,
+    pub(super) pinged: Instant,
+    /// Its processor time when it was last looked at, and when that last moved.
+    pub(super) computed: (Option<u64>, Option<Instant>),
+    pub(super) seq: u64,
+    /// Why it ended, where that says more than its exit status.
+    pub(super) why: Option<String>,
+    /// When it was killed, or said that it is about to end; nothing it says after that counts.
+    pub(super) leaving: Option<Instant>,
+    /// Orders told when this ping, or a later one, is answered.
+    pub(super) reloading: Vec<(u64, oneshot::Sender<()>)>,
+    pub(super) second: Instant,
+    pub(super) packets: u32,
+    pub(super) asked_to_end: bool,
+}
+
+impl Running {
+    /// Whether its processor time moves. Looked at only once a ping is overdue.
+    pub(super) fn computes(&mut self) -> bool {
+        if self.answered.elapsed() < PING + LOOK {
+            self.computed = (None, None);
+            return false;
+        }
+        let process = procfs::process::Process::new(self.child.pid.as_raw());
+        let now = process
+            .and_then(|p| p.stat())
+            .ok()
+            .map(|stat| stat.utime + stat.stime);
+        if let (Some(before), Some(now)) = (self.computed.0, now)
+            && now > before
+        {
+            self.computed.1 = Some(Instant::now());
+        }
+        self.computed.0 = now;
+        self.computed.1.is_some_and(|at| at.elapsed() < STILL)
+    }
+}
+
+/// Whether a child that has been silent for so long is to be replaced.
+pub(super) fn overdue(silent: Duration, silence: Duration, computes: bool) -> bool {
+    silent > if computes { silence * COMPUTING } else { silence }
+}
+
+/// One message; descriptors that came with it are closed.
+pub(super) async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, BirthError> {
+    loop {
+        let mut guard = birth.readable().await?;
+        match birth::recv::<T>(birth.get_ref().as_fd()) {
+            Ok((message, _)) => return Ok(message),
+            Err(BirthError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_stands_still_is_replaced_sooner_than_one_that_computes() {
+        let seconds = Duration::from_secs;
+        assert!(!overdue(seconds(10), seconds(10), false));
+        assert!(overdue(seconds(11), seconds(10), false));
+        assert!(!overdue(seconds(120), seconds(10), true));
+        assert!(overdue(seconds(121), seconds(10), true));
+    }
+}
