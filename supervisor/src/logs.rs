@@ -146,6 +146,13 @@ impl Logs {
         }
     }
 
+    /// Waits at most `limit` until the file is written and let go of; later lines are only in memory.
+    pub fn close(&self, limit: Duration) {
+        if let Some(writer) = &self.0.writer {
+            writer.close(limit);
+        }
+    }
+
     /// Reads a child's output until it ends.
     pub async fn pump(self, service: String, pipe: OwnedFd) {
         let mut pipe = match tokio::net::unix::pipe::Receiver::from_owned_fd(pipe) {

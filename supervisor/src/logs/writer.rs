@@ -33,6 +33,7 @@ pub enum Echo {
 enum Order {
     Line(LogLine),
     Flush(SyncSender<()>),
+    Close(SyncSender<()>),
 }
 
 /// Hands lines to the thread.
@@ -70,8 +71,17 @@ impl Writer {
     }
 
     pub(super) fn flush(&self, limit: Duration) {
+        self.ask(Order::Flush, limit);
+    }
+
+    /// Lets go of the file for good, so that its file system can be unmounted.
+    pub(super) fn close(&self, limit: Duration) {
+        self.ask(Order::Close, limit);
+    }
+
+    fn ask(&self, order: fn(SyncSender<()>) -> Order, limit: Duration) {
         let (done, wait) = sync_channel(1);
-        if self.orders.try_send(Order::Flush(done)).is_ok() {
+        if self.orders.try_send(order(done)).is_ok() {
             let _ = wait.recv_timeout(limit);
         }
     }
@@ -105,6 +115,10 @@ fn work(
                 }
             }
             Order::Flush(done) => {
+                let _ = done.send(());
+            }
+            Order::Close(done) => {
+                file = None;
                 let _ = done.send(());
             }
         }

@@ -71,6 +71,8 @@ pub(super) fn machine(app: &Shared, power: Power) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let _ = kill(everyone, Signal::SIGKILL);
+    // The log is the last open file on the disk, which could not be unmounted with it.
+    app.logs.close(Duration::from_secs(2));
     let (data_folder, state) = (app.layout.data.clone(), app.layout.state());
     let disk = std::thread::spawn(move || {
         let _ = clock::save(&state.join(clock::FILE));
