@@ -10,6 +10,7 @@ lines_of() { sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$1"; }
 
 # Kernel and busybox as Debian packages, unpacked in the cache; sets kernel, kernel_version, busybox.
 fetch_debian_parts() {
+  lock_cache
   if [[ ! -e $cache/kernel/done ]]; then
     step "fetching Debian's kernel and busybox (unpacked, not installed)"
     local name
@@ -41,7 +42,16 @@ fetch_debian_parts() {
     [[ -x $busybox ]] && break
   done
   [[ -s $kernel && -x $busybox ]] || die "$cache/kernel is damaged: remove it and try again"
+  unlock_cache
 }
+
+# Several images may be made at once, of one cache.
+lock_cache() {
+  mkdir -p "$cache"
+  exec 7>"$cache/lock"
+  flock 7
+}
+unlock_cache() { exec 7>&-; }
 
 kernel_package() {
   apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
@@ -74,7 +84,12 @@ make_base() {
     find "$common" -type l -printf '%P %l\n' | sort
   } | sum)
   base=$cache/initramfs/$sum.cpio.zst
-  [[ -s $base ]] && return
+  lock_cache
+  if [[ -s $base ]]; then
+    touch "$base"
+    unlock_cache
+    return
+  fi
   told "assembling the system"
   mkdir -p "$cache/initramfs" "$tree"/{data,dev,proc,run,sys,tmp,usr/bin,usr/sbin,usr/lib64,usr/lib/sarai/modules,etc/sarai/keyring}
   ln -s usr/bin "$tree/bin"
@@ -90,6 +105,7 @@ make_base() {
   # Old ones are of no use any more.
   find "$cache/initramfs" -name '*.cpio.zst' -mtime +2 -delete
   put "$work/base.cpio.zst" "$base"
+  unlock_cache
 }
 
 # Seconds since 1970 of the source: the last commit, or the newest program where there is no history.
