@@ -75,7 +75,7 @@ impl Server {
     /// peer does.
     pub fn ask(&self, prompt: &str, max_tokens: u32) -> Result<Timing> {
         let mut body = json!({
-            "messages": [{"role": "user", "content": prompt}],
+            "model": "sarai", "messages": [{"role": "user", "content": prompt}],
             "max_tokens": max_tokens, "temperature": 0.0, "stream": true,
             "stream_options": {"include_usage": true},
         });
