@@ -31,7 +31,7 @@ pub mod gguf;
 pub use gguf::{Arch, Flaw, Tiny};
 
 /// Longest any single answer of a healthy engine may take here.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running engine; killed when dropped.
 pub struct Engine {
