@@ -57,7 +57,13 @@ fn agent(tls: Option<ureq::tls::TlsConfig>) -> ureq::Agent {
 impl Server {
     /// A server on plain HTTP.
     pub fn plain(name: &'static str, url: &str, pids: Vec<i32>) -> Self {
-        Self { name, pids, agent: agent(None), url: url.to_owned(), key: None }
+        Self {
+            name,
+            pids,
+            agent: agent(None),
+            url: url.to_owned(),
+            key: None,
+        }
     }
 
     /// A server on TLS with a certificate authority and a bearer key of its own.
@@ -68,7 +74,13 @@ impl Server {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .root_certs(ureq::tls::RootCerts::new_with_certs(&[root.to_owned()]))
             .build();
-        Ok(Self { name, pids, agent: agent(Some(tls)), url: url.to_owned(), key: Some(key.to_owned()) })
+        Ok(Self {
+            name,
+            pids,
+            agent: agent(Some(tls)),
+            url: url.to_owned(),
+            key: Some(key.to_owned()),
+        })
     }
 
     /// Streams one greedy completion. `reasoning_effort: none` keeps the loop at its draft, which is what the
@@ -85,19 +97,25 @@ impl Server {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let start = Instant::now();
-        let response =
-            request.send_json(&body).with_context(|| format!("ask {} at {}", self.name, self.url))?;
+        let response = request
+            .send_json(&body)
+            .with_context(|| format!("ask {} at {}", self.name, self.url))?;
         let mut first = None;
         let mut last = start;
         let mut usage = Value::Null;
         for line in BufReader::new(response.into_body().into_reader().take(MAX_STREAM)).lines() {
             let line = line.with_context(|| format!("read the stream of {}", self.name))?;
-            let Some(data) = line.strip_prefix("data: ").filter(|d| *d != "[DONE]") else { continue };
+            let Some(data) = line.strip_prefix("data: ").filter(|d| *d != "[DONE]") else {
+                continue;
+            };
             let event: Value = serde_json::from_str(data).context("read an event")?;
             if let Some(error) = event.get("error") {
                 bail!("ask {}: {error}", self.name);
             }
-            if event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty()) {
+            if event["choices"][0]["delta"]["content"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+            {
                 last = Instant::now();
                 first.get_or_insert(last);
             }
@@ -107,7 +125,9 @@ impl Server {
         }
         let first = first.with_context(|| format!("get any text from {}", self.name))?;
         let count = |name: &str| {
-            usage[name].as_f64().with_context(|| format!("find {name} in the usage of {}", self.name))
+            usage[name]
+                .as_f64()
+                .with_context(|| format!("find {name} in the usage of {}", self.name))
         };
         Ok(Timing {
             first_token_ms: (first - start).as_secs_f64() * 1000.0,

@@ -46,13 +46,17 @@ fn arguments() -> Result<Args> {
     let mut given = std::collections::HashMap::new();
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
-        let value = words.next().with_context(|| format!("read the arguments: {name} has no value"))?;
+        let value = words
+            .next()
+            .with_context(|| format!("read the arguments: {name} has no value"))?;
         given.insert(name, value);
     }
     let mut take = |name: &str| given.remove(name);
     let mut need = |name: &str| take(name).with_context(|| format!("read the arguments: {name} is missing"));
     let pids = |text: String| -> Result<Vec<i32>> {
-        text.split(',').map(|p| p.parse().with_context(|| format!("read pid {p:?}"))).collect()
+        text.split(',')
+            .map(|p| p.parse().with_context(|| format!("read pid {p:?}")))
+            .collect()
     };
     let appliance = Server::secured(
         "appliance",
@@ -98,17 +102,55 @@ fn run() -> Result<bool> {
     let prefill = |t: &Timing| t.prefill_tokens_per_second();
     let first = |t: &Timing| t.first_token_ms;
     let server = args.peer.name;
-    table.push(Row::ratio("decode through the API, tok/s", server, &short, decode, Some(Promise::AtLeast(1.0))));
-    table.push(Row::ratio("prefill through the API, tok/s", server, &long, prefill, Some(Promise::AtLeast(1.0))));
-    table.push(Row::difference("first token, 50-token prompt, ms", server, &short, first, Promise::AtMost(5.0)));
+    table.push(Row::ratio(
+        "decode through the API, tok/s",
+        server,
+        &short,
+        decode,
+        Some(Promise::AtLeast(1.0)),
+    ));
+    table.push(Row::ratio(
+        "prefill through the API, tok/s",
+        server,
+        &long,
+        prefill,
+        Some(Promise::AtLeast(1.0)),
+    ));
+    table.push(Row::difference(
+        "first token, 50-token prompt, ms",
+        server,
+        &short,
+        first,
+        Promise::AtMost(5.0),
+    ));
     let ours = |rows: &[(Timing, Timing)], f: &dyn Fn(&Timing) -> f64| -> Vec<f64> {
         rows.iter().map(|(a, _)| f(a)).collect()
     };
-    table.push(Row::single("decode, tok/s", "llama-bench tg128", ours(&short, &decode), native.decode));
-    table.push(Row::single("prefill, tok/s", "llama-bench pp512", ours(&long, &prefill), native.prefill));
+    table.push(Row::single(
+        "decode, tok/s",
+        "llama-bench tg128",
+        ours(&short, &decode),
+        native.decode,
+    ));
+    table.push(Row::single(
+        "prefill, tok/s",
+        "llama-bench pp512",
+        ours(&long, &prefill),
+        native.prefill,
+    ));
     let (a, b) = (rss::total(&args.appliance.pids)?, rss::total(&args.peer.pids)?);
-    table.push(Row::memory("anonymous memory, MiB", server, a.anonymous, b.anonymous));
-    table.push(Row::memory("resident memory, all processes, MiB", server, a.resident, b.resident));
+    table.push(Row::memory(
+        "anonymous memory, MiB",
+        server,
+        a.anonymous,
+        b.anonymous,
+    ));
+    table.push(Row::memory(
+        "resident memory, all processes, MiB",
+        server,
+        a.resident,
+        b.resident,
+    ));
 
     print!("{table}");
     if let Some(path) = &args.json {
@@ -155,19 +197,35 @@ struct Native {
 fn llama_bench(args: &Args) -> Result<Native> {
     eprintln!("llama-bench …");
     let output = Command::new(&args.llama_bench)
-        .args(["-p", "512", "-n", "128", "-r", "5", "-o", "json", "-t", &args.threads.to_string(), "-m"])
+        .args([
+            "-p",
+            "512",
+            "-n",
+            "128",
+            "-r",
+            "5",
+            "-o",
+            "json",
+            "-t",
+            &args.threads.to_string(),
+            "-m",
+        ])
         .arg(&args.model)
         .output()
         .with_context(|| format!("run {}", args.llama_bench.display()))?;
     if !output.status.success() {
         bail!("run llama-bench: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).context("read llama-bench's JSON")?;
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).context("read llama-bench's JSON")?;
     let speed = |key: &str| {
         rows.iter()
             .find(|row| row[key].as_u64().unwrap_or(0) > 0)
             .and_then(|row| row["avg_ts"].as_f64())
             .with_context(|| format!("find {key} in llama-bench's JSON"))
     };
-    Ok(Native { prefill: speed("n_prompt")?, decode: speed("n_gen")? })
+    Ok(Native {
+        prefill: speed("n_prompt")?,
+        decode: speed("n_gen")?,
+    })
 }

@@ -31,11 +31,18 @@ pub struct Row {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
 }
 
 fn spread(values: &[f64]) -> (f64, f64) {
-    (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
+    (
+        values.iter().copied().fold(f64::INFINITY, f64::min),
+        values.iter().copied().fold(0.0, f64::max),
+    )
 }
 
 impl Row {
@@ -88,12 +95,28 @@ impl Row {
     pub fn single(name: &'static str, peer: &'static str, ours: Vec<f64>, theirs: f64) -> Self {
         let spread = spread(&ours);
         let ours = median(ours);
-        Self { name, peer, ours, theirs, compared: ours / theirs, spread, promise: None }
+        Self {
+            name,
+            peer,
+            ours,
+            theirs,
+            compared: ours / theirs,
+            spread,
+            promise: None,
+        }
     }
 
     /// Memory: one reading each, nothing promised here.
     pub fn memory(name: &'static str, peer: &'static str, ours: f64, theirs: f64) -> Self {
-        Self { name, peer, ours, theirs, compared: ours / theirs, spread: (ours, ours), promise: None }
+        Self {
+            name,
+            peer,
+            ours,
+            theirs,
+            compared: ours / theirs,
+            spread: (ours, ours),
+            promise: None,
+        }
     }
 
     fn holds(&self) -> Option<bool> {
@@ -109,7 +132,14 @@ impl Row {
             Some(Promise::AtLeast(bound)) => format!(">= {bound:.2}x"),
             Some(Promise::AtMost(bound)) => format!("<= +{bound:.1}"),
         };
-        format!("{promised} {}", if self.holds() == Some(true) { "held" } else { "MISSED" })
+        format!(
+            "{promised} {}",
+            if self.holds() == Some(true) {
+                "held"
+            } else {
+                "MISSED"
+            }
+        )
     }
 }
 
@@ -122,7 +152,10 @@ pub struct Table {
 impl Table {
     /// An empty table; `threads` is what both sides were given.
     pub fn new(threads: u32) -> Self {
-        Self { threads, rows: Vec::new() }
+        Self {
+            threads,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -145,14 +178,24 @@ impl Table {
                     "compared": r.compared, "min": r.spread.0, "max": r.spread.1, "holds": r.holds()})
             })
             .collect();
-        Ok(serde_json::to_vec_pretty(&json!({"threads": self.threads, "rows": rows}))?)
+        Ok(serde_json::to_vec_pretty(
+            &json!({"threads": self.threads, "rows": rows}),
+        )?)
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} threads on each side; medians, our minimum and maximum in brackets", self.threads)?;
-        writeln!(f, "{:<38} {:>28} {:>10} {:<18} {:>8}", "figure", "appliance", "peer", "", "ours/peer")?;
+        writeln!(
+            f,
+            "{} threads on each side; medians, our minimum and maximum in brackets",
+            self.threads
+        )?;
+        writeln!(
+            f,
+            "{:<38} {:>28} {:>10} {:<18} {:>8}",
+            "figure", "appliance", "peer", "", "ours/peer"
+        )?;
         for row in &self.rows {
             let ours = format!("{:.1} [{:.1}–{:.1}]", row.ours, row.spread.0, row.spread.1);
             let compared = match row.promise {

@@ -68,7 +68,14 @@ pub struct EngineParams {
 
 impl Default for EngineParams {
     fn default() -> Self {
-        Self { context: 2048, slots: 2, queue: 32, batch: 512, kv_type: KvType::F16, cpus: Vec::new() }
+        Self {
+            context: 2048,
+            slots: 2,
+            queue: 32,
+            batch: 512,
+            kv_type: KvType::F16,
+            cpus: Vec::new(),
+        }
     }
 }
 
@@ -236,7 +243,12 @@ pub enum BirthError {
 
 /// Makes a connected pair, close-on-exec; the supervisor keeps one end and gives the other to the child.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?)
 }
 
 /// Sends one message with `fds` attached (at most [`MAX_FDS`]).
@@ -317,12 +329,18 @@ mod tests {
         );
         file.write_all(b"GGUF").unwrap();
         file.rewind().unwrap();
-        let start = EngineStart { model: "m".into(), digest: "d".into(), params: EngineParams::default() };
+        let start = EngineStart {
+            model: "m".into(),
+            digest: "d".into(),
+            params: EngineParams::default(),
+        };
         send(a.as_fd(), &ToEngine::Start(start.clone()), &[file.as_raw_fd()]).unwrap();
         let (message, mut fds) = recv::<ToEngine>(b.as_fd()).unwrap();
         assert!(matches!(message, ToEngine::Start(s) if s == start));
         let mut text = String::new();
-        std::fs::File::from(fds.remove(0)).read_to_string(&mut text).unwrap();
+        std::fs::File::from(fds.remove(0))
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "GGUF");
         assert!(fds.is_empty());
     }
@@ -340,6 +358,9 @@ mod tests {
     fn a_packet_above_the_bound_is_not_sent() {
         let (a, _b) = pair().unwrap();
         let text = "x".repeat(MAX_PACKET);
-        assert!(matches!(send(a.as_fd(), &text, &[]), Err(BirthError::TooLarge(_))));
+        assert!(matches!(
+            send(a.as_fd(), &text, &[]),
+            Err(BirthError::TooLarge(_))
+        ));
     }
 }

@@ -46,7 +46,11 @@ fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 
 fn length_of(header: [u8; 4]) -> Result<usize, FrameError> {
     let length = u32::from_le_bytes(header);
-    if length > MAX_FRAME { Err(FrameError::TooLarge(length)) } else { Ok(length as usize) }
+    if length > MAX_FRAME {
+        Err(FrameError::TooLarge(length))
+    } else {
+        Ok(length as usize)
+    }
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
@@ -119,8 +123,14 @@ mod tests {
     #[test]
     fn the_end_between_frames_is_told_from_the_end_within_one() {
         assert!(matches!(read::<String>(&mut &b""[..]), Err(FrameError::Closed)));
-        assert!(matches!(read::<String>(&mut &b"\x05\0"[..]), Err(FrameError::Io(_))));
-        assert!(matches!(read::<String>(&mut &b"\x05\0\0\0\"a"[..]), Err(FrameError::Io(_))));
+        assert!(matches!(
+            read::<String>(&mut &b"\x05\0"[..]),
+            Err(FrameError::Io(_))
+        ));
+        assert!(matches!(
+            read::<String>(&mut &b"\x05\0\0\0\"a"[..]),
+            Err(FrameError::Io(_))
+        ));
     }
 
     proptest! {
