@@ -15,17 +15,24 @@ use tokio::sync::Mutex;
 use crate::app::App;
 use crate::service::plain;
 use crate::spawn::{self, Output, Spec};
-use crate::{status, tasks};
+use crate::{network, status, tasks};
 
 /// The admin's command; without arguments it is a prompt.
 const PROMPT: &str = "/usr/bin/sarai";
 /// Longest time the console shows progress before it turns into a prompt.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time it waits for an address after that.
+const ADDRESS: Duration = Duration::from_secs(10);
 
 /// Shows the outcome of boot, then keeps a prompt on every terminal.
 pub async fn run(app: App) {
     let begun = Instant::now();
     while !settled(&app) && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // A machine may serve before it has been given an address; the admin wants to read it here.
+    let settled = Instant::now();
+    while network::urls(&app).is_empty() && settled.elapsed() < ADDRESS {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     // The lines above are still on their way to the console.
