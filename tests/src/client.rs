@@ -66,7 +66,12 @@ impl Client {
     /// 60 s; see [`Client::within`].
     pub fn new(url: &str, ca: &Path, key: Option<&str>) -> Result<Self> {
         let ca = std::fs::read(ca).with_context(|| format!("read {}", ca.display()))?;
-        Self::build(url, ca, key.map(str::to_owned), Duration::from_secs(60))
+        Self::of_pem(url, &ca, key)
+    }
+
+    /// The same with the certificate itself.
+    pub fn of_pem(url: &str, ca: &[u8], key: Option<&str>) -> Result<Self> {
+        Self::build(url, ca.to_vec(), key.map(str::to_owned), Duration::from_secs(60))
     }
 
     fn build(url: &str, ca: Vec<u8>, key: Option<String>, deadline: Duration) -> Result<Self> {

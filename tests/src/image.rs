@@ -89,15 +89,40 @@ impl Image {
             kernel: self.path("out/vmlinuz"),
             initramfs: self.path("out/initramfs.img"),
             disk,
-            append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10".to_owned(),
+            append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10 quiet".to_owned(),
             memory: 1536,
             cpus: 2,
         }
     }
 
+    /// The same machine with a shell of root on its second serial port, for what only the kernel inside can say.
+    /// It is born where the image runs a script of its own as root: when an address was obtained.
+    pub fn machine_with_root_shell(&self, disk: Option<PathBuf>) -> Result<Machine> {
+        const SCRIPT: &str = "buildroot/board/sarai/common/rootfs-overlay/usr/lib/sarai/udhcpc-script";
+        const FIRST: &str = r"#!/bin/sh
+if [ ! -e /run/tests-shell ]; then
+    : >/run/tests-shell
+    /bin/busybox setsid /bin/busybox sh /usr/lib/sarai/tests-shell </dev/ttyS1 >/dev/ttyS1 2>&1 &
+fi
+";
+        const SHELL: &str = r#"#!/bin/sh
+/bin/busybox stty -echo -icrnl -onlcr
+while read -r line; do
+    eval "$line" </dev/null
+    echo "<<$?>>"
+done
+"#;
+        let script = fs::read_to_string(tree::root().join(SCRIPT)).with_context(|| format!("read {SCRIPT}"))?;
+        let script = FIRST.to_owned() + &script;
+        self.machine_with(
+            disk,
+            &[("/usr/lib/sarai/udhcpc-script", &script, 0o755), ("/usr/lib/sarai/tests-shell", SHELL, 0o755)],
+        )
+    }
+
     /// The same machine with files laid over the image: (path in the image, content, mode). The kernel unpacks
     /// one archive after the other, so that a later file replaces an earlier one.
-    pub fn machine_with(&self, disk: Option<PathBuf>, files: &[(&str, &str, u32)]) -> Result<Machine> {
+    fn machine_with(&self, disk: Option<PathBuf>, files: &[(&str, &str, u32)]) -> Result<Machine> {
         let over = tempfile::tempdir_in(self.folder.path())?;
         for (path, content, mode) in files {
             let to = over.path().join(path.trim_start_matches('/'));

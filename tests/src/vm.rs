@@ -40,7 +40,7 @@ pub struct Vm {
     qmp: PathBuf,
     /// Port of this host that leads to the guest's 443.
     pub port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Vm {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-machine", "q35,accel=tcg,thread=multi", "-cpu", "max"])
+            .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"])
             .args([
                 "-smp",
                 &machine.cpus.to_string(),
@@ -66,6 +66,7 @@ impl Vm {
                 &format!("{}M", machine.memory),
             ])
             .args(["-serial", "stdio"])
+            .args(["-serial", &format!("unix:{},server=on,wait=off", folder.path().join("root").display())])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", qmp.display())])
             .args(["-device", "virtio-rng-pci"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
@@ -120,7 +121,7 @@ impl Vm {
             console,
             qmp,
             port,
-            _folder: folder,
+            folder,
         })
     }
 
@@ -222,6 +223,36 @@ impl Vm {
         Ok(answer["return"].clone())
     }
 
+    /// A root shell on the second serial port, where [`crate::image::Image::machine_with_root_shell`] put one.
+    /// Waits until it answers.
+    pub fn root_shell(&self, deadline: Duration) -> Result<RootShell> {
+        let stream = UnixStream::connect(self.folder.path().join("root")).context("reach the second port")?;
+        let mut shell = RootShell { lines: BufReader::new(stream.try_clone()?), stream };
+        let end = Instant::now() + deadline;
+        // What is typed before the shell reads is lost: ask until it answers.
+        while shell.run("true", Duration::from_secs(2)).is_err() {
+            ensure!(Instant::now() < end, "no root shell after {deadline:?}; the console ends with:\n{}", self.tail());
+        }
+        // Late answers to the impatient questions are no answers to the next one.
+        std::thread::sleep(Duration::from_secs(1));
+        shell.forget()?;
+        Ok(shell)
+    }
+
+    /// Waits for an event of QEMU's, for example `WATCHDOG`, from now on.
+    pub fn wait_for_event(&self, name: &str, deadline: Duration) -> Result<()> {
+        let stream = UnixStream::connect(&self.qmp).context("reach QEMU's monitor")?;
+        stream.set_read_timeout(Some(deadline))?;
+        writeln!(&stream, "{}", json!({"execute": "qmp_capabilities"}))?;
+        for line in BufReader::new(&stream).lines() {
+            let value: Value = serde_json::from_str(&line.with_context(|| format!("wait for {name}"))?)?;
+            if value["event"] == name {
+                return Ok(());
+            }
+        }
+        bail!("QEMU ended without {name}")
+    }
+
     /// Presses the power button.
     pub fn power_button(&self) -> Result<()> {
         self.qmp("system_powerdown", &Value::Null).map(|_| ())
@@ -268,6 +299,48 @@ impl Drop for Vm {
         }
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+    }
+}
+
+/// A shell of the guest's root.
+#[derive(Debug)]
+pub struct RootShell {
+    lines: BufReader<UnixStream>,
+    stream: UnixStream,
+}
+
+impl RootShell {
+    /// Runs a line, which must succeed, and gives what it printed.
+    pub fn run(&mut self, line: &str, deadline: Duration) -> Result<String> {
+        self.stream.set_read_timeout(Some(deadline))?;
+        writeln!(self.stream, "{line}")?;
+        let mut output = String::new();
+        loop {
+            let mut got = Vec::new();
+            if self.lines.read_until(b'\n', &mut got).with_context(|| format!("run {line:?}"))? == 0 {
+                bail!("the machine ended while it ran {line:?}");
+            }
+            let text = String::from_utf8_lossy(&got);
+            let text = text.trim_end_matches(['\r', '\n']);
+            if let Some(status) = text.strip_prefix("<<").and_then(|rest| rest.strip_suffix(">>")) {
+                ensure!(status == "0", "{line:?} ended with {status}: {output}");
+                return Ok(output);
+            }
+            output.push_str(text);
+            output.push('\n');
+        }
+    }
+
+    /// Sends a line whose end nobody will see.
+    pub fn send(&mut self, line: &str) -> Result<()> {
+        Ok(writeln!(self.stream, "{line}")?)
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        self.stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let mut buffer = [0; 4096];
+        while matches!(self.lines.read(&mut buffer), Ok(n) if n > 0) {}
+        Ok(())
     }
 }
 

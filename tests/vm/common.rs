@@ -1,0 +1,132 @@
+//! What the tests of the image say in the same words.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use sarai_tests::client::Client;
+use sarai_tests::model::{self, Artifact};
+use sarai_tests::vm::{Machine, Vm};
+use sarai_wire::control::{ServiceStatus, Status};
+use serde_json::{Value, json};
+
+/// What the admin's prompt looks like.
+pub const PROMPT: &str = "sarai> ";
+/// From power-on to the prompt. It takes some 20 s on an idle machine.
+pub const BOOT: Duration = Duration::from_secs(300);
+/// From the order to the end.
+pub const OFF: Duration = Duration::from_secs(120);
+/// One command at the prompt.
+pub const COMMAND: Duration = Duration::from_secs(60);
+/// One request.
+pub const REQUEST: Duration = Duration::from_secs(600);
+
+/// Time limits of a machine that is thirty times slower than a real one.
+pub const SETTINGS: &str = "
+[engine]
+silence_s = 60
+startup_s = 60
+[gateway]
+header_timeout_ms = 60000
+primary_silence_ms = 120000
+iteration_timeout_s = 600
+deadline_s = 1200
+";
+
+/// The same for a model of which loading alone takes minutes.
+pub fn patient() -> String {
+    SETTINGS.replace("startup_s = 60", "startup_s = 900").replace("silence_s = 60", "silence_s = 600")
+}
+
+/// A tiny primary and a tiny fallback.
+pub fn pair() -> Result<[Artifact; 2]> {
+    Ok([model::tiny("primary")?, model::tiny("fallback")?])
+}
+
+/// A machine that has reached its prompt.
+pub struct Booted {
+    /// The machine.
+    pub vm: Vm,
+    /// What the console showed from the first line to the prompt.
+    pub console: String,
+}
+
+impl Booted {
+    /// Powers on and waits for the prompt.
+    pub fn new(machine: &Machine) -> Result<Self> {
+        let vm = Vm::boot(machine)?;
+        let end = vm.wait_for(PROMPT, BOOT)?;
+        let console = vm.screen()[..end].to_owned();
+        Ok(Self { vm, console })
+    }
+
+    /// Runs a command at the prompt.
+    pub fn sarai(&mut self, line: &str) -> Result<String> {
+        self.vm.command(line, PROMPT, COMMAND)
+    }
+
+    /// The whole state.
+    pub fn status(&mut self) -> Result<Status> {
+        let text = self.sarai("status --json")?;
+        let json = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from..=to));
+        let json = json.with_context(|| format!("no JSON in {text:?}"))?;
+        serde_json::from_str(json).with_context(|| format!("understand {json}"))
+    }
+
+    /// One service's state.
+    pub fn service(&mut self, name: &str) -> Result<ServiceStatus> {
+        let found = self.status()?.services.into_iter().find(|s| s.name == name);
+        found.with_context(|| format!("there is no service {name}"))
+    }
+
+    /// Waits until the state satisfies `wanted`.
+    pub fn wait_status(&mut self, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        sarai_tests::tree::wait_for(what, BOOT, || {
+            let status = self.status()?;
+            ensure!(wanted(&status), "status is {status:#?}");
+            Ok(status)
+        })
+    }
+
+    /// The certificate authority's certificate, as an admin reads it off the console.
+    pub fn ca(&mut self) -> Result<String> {
+        let text = self.sarai("ca")?.replace('\r', "");
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        let certificate = text.find(begin).zip(text.find(end)).map(|(from, to)| &text[from..to + end.len()]);
+        certificate.map(|c| format!("{c}\n")).with_context(|| format!("no certificate in {text:?}"))
+    }
+
+    /// A client with a key made at the prompt.
+    pub fn client(&mut self, name: &str) -> Result<(Client, String, String)> {
+        let ca = self.ca()?;
+        let text = self.sarai(&format!("keys add {name} --json"))?;
+        let json = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from..=to));
+        let json: Value = serde_json::from_str(json.with_context(|| format!("no key in {text:?}"))?)?;
+        let secret = json["secret"].as_str().context("no secret")?.to_owned();
+        Ok((self.client_with(&ca, &secret)?, ca, secret))
+    }
+
+    /// A client with a certificate and a key of an earlier boot.
+    pub fn client_with(&self, ca: &str, secret: &str) -> Result<Client> {
+        let url = format!("https://127.0.0.1:{}", self.vm.port);
+        Client::of_pem(&url, ca.as_bytes(), Some(secret))?.within(REQUEST)
+    }
+}
+
+/// One short answer; gives the `omni_loop` object.
+pub fn ask(client: &Client) -> Result<Value> {
+    let answer = client
+        .chat(&json!({
+            "model": "sarai",
+            "messages": [{"role": "user", "content": "hello there"}],
+            "max_tokens": 3,
+            "reasoning_effort": "none",
+        }))?
+        .ok()?;
+    ensure!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|n| n > 0), "no tokens: {answer}");
+    answer.get("omni_loop").cloned().with_context(|| format!("no omni_loop in {answer}"))
+}
+
+/// Asks until there is an answer: after a restart the first connections may wait or be refused.
+pub fn ask_until_answered(client: &Client) -> Result<Value> {
+    sarai_tests::tree::wait_for("an answer", BOOT, || ask(client))
+}

@@ -1,0 +1,10 @@
+//! The image in an emulated machine: power-on, PID 1, an answer over TLS, power-off, and power cuts between.
+//!
+//! One machine at a time: two emulated ones on two cores would only be slower each.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
+
+mod boot;
+mod common;
+mod cuts;
+mod damage;
