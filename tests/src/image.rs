@@ -112,11 +112,15 @@ while read -r line; do
     echo "<<$?>>"
 done
 "#;
-        let script = fs::read_to_string(tree::root().join(SCRIPT)).with_context(|| format!("read {SCRIPT}"))?;
+        let script =
+            fs::read_to_string(tree::root().join(SCRIPT)).with_context(|| format!("read {SCRIPT}"))?;
         let script = FIRST.to_owned() + &script;
         self.machine_with(
             disk,
-            &[("/usr/lib/sarai/udhcpc-script", &script, 0o755), ("/usr/lib/sarai/tests-shell", SHELL, 0o755)],
+            &[
+                ("/usr/lib/sarai/udhcpc-script", &script, 0o755),
+                ("/usr/lib/sarai/tests-shell", SHELL, 0o755),
+            ],
         )
     }
 

@@ -19,7 +19,10 @@
 
 pub mod appliance;
 pub mod client;
-#[expect(clippy::cast_possible_truncation, reason = "sizes of a model of a few kilobytes")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes of a model of a few kilobytes"
+)]
 pub mod gguf;
 pub mod image;
 pub mod model;

@@ -154,7 +154,12 @@ pub fn tiny(role: &str) -> Result<Artifact> {
     let path = folder.join(format!("{role}.gguf"));
     // Written aside: another test may be making the same one.
     let aside = tempfile::NamedTempFile::new_in(folder)?;
-    Tiny { seed, layers: 12, ..Tiny::default() }.write(aside.path())?;
+    Tiny {
+        seed,
+        layers: 12,
+        ..Tiny::default()
+    }
+    .write(aside.path())?;
     aside.persist(&path)?;
     Artifact::new(role, &format!("made-up-{role}"), &path, 2048)
 }

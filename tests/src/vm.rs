@@ -66,7 +66,10 @@ impl Vm {
                 &format!("{}M", machine.memory),
             ])
             .args(["-serial", "stdio"])
-            .args(["-serial", &format!("unix:{},server=on,wait=off", folder.path().join("root").display())])
+            .args([
+                "-serial",
+                &format!("unix:{},server=on,wait=off", folder.path().join("root").display()),
+            ])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", qmp.display())])
             .args(["-device", "virtio-rng-pci"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
@@ -227,11 +230,18 @@ impl Vm {
     /// Waits until it answers.
     pub fn root_shell(&self, deadline: Duration) -> Result<RootShell> {
         let stream = UnixStream::connect(self.folder.path().join("root")).context("reach the second port")?;
-        let mut shell = RootShell { lines: BufReader::new(stream.try_clone()?), stream };
+        let mut shell = RootShell {
+            lines: BufReader::new(stream.try_clone()?),
+            stream,
+        };
         let end = Instant::now() + deadline;
         // What is typed before the shell reads is lost: ask until it answers.
         while shell.run("true", Duration::from_secs(2)).is_err() {
-            ensure!(Instant::now() < end, "no root shell after {deadline:?}; the console ends with:\n{}", self.tail());
+            ensure!(
+                Instant::now() < end,
+                "no root shell after {deadline:?}; the console ends with:\n{}",
+                self.tail()
+            );
         }
         // Late answers to the impatient questions are no answers to the next one.
         std::thread::sleep(Duration::from_secs(1));
@@ -317,7 +327,12 @@ impl RootShell {
         let mut output = String::new();
         loop {
             let mut got = Vec::new();
-            if self.lines.read_until(b'\n', &mut got).with_context(|| format!("run {line:?}"))? == 0 {
+            if self
+                .lines
+                .read_until(b'\n', &mut got)
+                .with_context(|| format!("run {line:?}"))?
+                == 0
+            {
                 bail!("the machine ended while it ran {line:?}");
             }
             let text = String::from_utf8_lossy(&got);

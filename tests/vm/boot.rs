@@ -23,7 +23,8 @@ fn in_order(console: &str, texts: &[&str]) -> Result<()> {
     let mut from = 0;
     for text in texts {
         let found = console[from..].find(text);
-        from += found.with_context(|| format!("{text:?} is missing after {from} bytes of:\n{console}"))? + text.len();
+        from += found.with_context(|| format!("{text:?} is missing after {from} bytes of:\n{console}"))?
+            + text.len();
     }
     Ok(())
 }
@@ -33,22 +34,54 @@ fn confined(root: &mut RootShell, service: &ServiceStatus, uid: &str) -> Result<
     let pid = service.pid.context("no process")?;
     let status = root.run(&format!("cat /proc/{pid}/status"), COMMAND)?;
     let field = |name: &str| -> Result<String> {
-        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        Ok(value.with_context(|| format!("no {name} in {status}"))?.trim().to_owned())
+        let value = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        Ok(value
+            .with_context(|| format!("no {name} in {status}"))?
+            .trim()
+            .to_owned())
     };
     let name = &service.name;
-    ensure!(field("Uid")?.split_whitespace().all(|id| id == uid), "{name}: Uid {}", field("Uid")?);
-    ensure!(field("Gid")?.split_whitespace().all(|id| id == uid), "{name}: Gid {}", field("Gid")?);
+    ensure!(
+        field("Uid")?.split_whitespace().all(|id| id == uid),
+        "{name}: Uid {}",
+        field("Uid")?
+    );
+    ensure!(
+        field("Gid")?.split_whitespace().all(|id| id == uid),
+        "{name}: Gid {}",
+        field("Gid")?
+    );
     ensure!(field("Groups")?.is_empty(), "{name}: Groups {}", field("Groups")?);
-    ensure!(field("NoNewPrivs")? == "1", "{name}: NoNewPrivs {}", field("NoNewPrivs")?);
+    ensure!(
+        field("NoNewPrivs")? == "1",
+        "{name}: NoNewPrivs {}",
+        field("NoNewPrivs")?
+    );
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        ensure!(u64::from_str_radix(&field(set)?, 16)? == 0, "{name}: {set} {}", field(set)?);
+        ensure!(
+            u64::from_str_radix(&field(set)?, 16)? == 0,
+            "{name}: {set} {}",
+            field(set)?
+        );
     }
     let cpus: Vec<u32> = ranges(&field("Cpus_allowed_list")?)?;
-    ensure!(cpus == service.cpus, "{name}: may use {cpus:?}, status says {:?}", service.cpus);
+    ensure!(
+        cpus == service.cpus,
+        "{name}: may use {cpus:?}, status says {:?}",
+        service.cpus
+    );
     let cgroup = root.run(&format!("cat /proc/{pid}/cgroup"), COMMAND)?;
-    let path = cgroup.trim().strip_prefix("0::").context("no cgroup v2")?.to_owned();
-    ensure!(path.contains(name.trim_start_matches("engine-")), "{name} is in {path}");
+    let path = cgroup
+        .trim()
+        .strip_prefix("0::")
+        .context("no cgroup v2")?
+        .to_owned();
+    ensure!(
+        path.contains(name.trim_start_matches("engine-")),
+        "{name} is in {path}"
+    );
     for (file, wanted) in [("memory.swap.max", "0"), ("memory.oom.group", "1")] {
         // A kernel without swap accounting has no file for it.
         let line = format!("cat /sys/fs/cgroup{path}/{file} 2>/dev/null || echo {wanted}");
@@ -57,7 +90,10 @@ fn confined(root: &mut RootShell, service: &ServiceStatus, uid: &str) -> Result<
     }
     let open = root.run(&format!("ls -l /proc/{pid}/fd"), COMMAND)?;
     ensure!(!open.contains("/data/keys"), "{name} holds keys: {open}");
-    ensure!(name != "gateway" || !open.contains("/data/models"), "the gateway holds a model: {open}");
+    ensure!(
+        name != "gateway" || !open.contains("/data/models"),
+        "the gateway holds a model: {open}"
+    );
     Ok(())
 }
 
@@ -112,19 +148,41 @@ fn change_on_disk(disk: &Path, model: &Artifact) -> Result<()> {
 
 /// A file of an unmounted disk.
 fn file_on_disk(disk: &Path, file: &str) -> Result<String> {
-    let output =
-        Command::new("/sbin/debugfs").args(["-R", &format!("cat {file}")]).arg(disk).output().context("run debugfs")?;
-    ensure!(!output.stdout.is_empty(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("/sbin/debugfs")
+        .args(["-R", &format!("cat {file}")])
+        .arg(disk)
+        .output()
+        .context("run debugfs")?;
+    ensure!(
+        !output.stdout.is_empty(),
+        "{file}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether a file system was unmounted properly.
 fn unmounted(disk: &Path) -> Result<()> {
-    let output = Command::new("/sbin/dumpe2fs").arg("-h").arg(disk).output().context("run dumpe2fs")?;
+    let output = Command::new("/sbin/dumpe2fs")
+        .arg("-h")
+        .arg(disk)
+        .output()
+        .context("run dumpe2fs")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(text.contains("clean") && !text.contains("needs_recovery"), "the disk was not unmounted: {text}");
-    let check = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(disk).output().context("run e2fsck")?;
-    ensure!(check.status.success(), "the disk is damaged: {}", String::from_utf8_lossy(&check.stdout));
+    ensure!(
+        text.contains("clean") && !text.contains("needs_recovery"),
+        "the disk was not unmounted: {text}"
+    );
+    let check = Command::new("/sbin/e2fsck")
+        .args(["-f", "-n"])
+        .arg(disk)
+        .output()
+        .context("run e2fsck")?;
+    ensure!(
+        check.status.success(),
+        "the disk is damaged: {}",
+        String::from_utf8_lossy(&check.stdout)
+    );
     Ok(())
 }
 
@@ -138,16 +196,38 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     // The first boot.
     let machine = image.machine_with_root_shell(Some(disk.clone())).unwrap();
     let mut first = Booted::new(&machine).unwrap();
-    in_order(&first.console, &["SARAi", "data: /dev/vda mounted", "verify primary.gguf", "ready"]).unwrap();
-    in_order(&first.console, &["hardware watchdog: ", "SARAi", "https://10.0.2.15", "CA SHA-256", "ready"]).unwrap();
+    in_order(
+        &first.console,
+        &["SARAi", "data: /dev/vda mounted", "verify primary.gguf", "ready"],
+    )
+    .unwrap();
+    in_order(
+        &first.console,
+        &[
+            "hardware watchdog: ",
+            "SARAi",
+            "https://10.0.2.15",
+            "CA SHA-256",
+            "ready",
+        ],
+    )
+    .unwrap();
     let (client, ca, secret) = first.client("vm").unwrap();
     let shown = fingerprint(&ca).unwrap();
-    assert!(first.console.contains(&shown), "the console does not show {shown}:\n{}", first.console);
+    assert!(
+        first.console.contains(&shown),
+        "the console does not show {shown}:\n{}",
+        first.console
+    );
 
     let status = first.status().unwrap();
     assert_eq!((status.mode.as_str(), status.ready), ("pid1", true));
     assert_eq!(status.ca_fingerprint.as_deref(), Some(shown.as_str()));
-    assert!(status.urls.iter().any(|url| url == "https://10.0.2.15"), "{:?}", status.urls);
+    assert!(
+        status.urls.iter().any(|url| url == "https://10.0.2.15"),
+        "{:?}",
+        status.urls
+    );
     assert!(status.problems.is_empty(), "{:?}", status.problems);
     let signer = image.publisher.fingerprint().unwrap();
     for model in &status.models {
@@ -162,29 +242,56 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     let mut root = first.vm.root_shell(COMMAND).unwrap();
     let init = root.run("busybox readlink /proc/1/exe", COMMAND).unwrap();
     assert_eq!(init.trim(), "/usr/lib/sarai/sarai-supervisor");
-    for (name, uid) in [("engine-primary", "701"), ("engine-fallback", "701"), ("gateway", "702")] {
+    for (name, uid) in [
+        ("engine-primary", "701"),
+        ("engine-fallback", "701"),
+        ("gateway", "702"),
+    ] {
         let service = status.services.iter().find(|s| s.name == name).unwrap();
         confined(&mut root, service, uid).unwrap();
     }
-    let prompt = status.services.iter().find(|s| s.name == "console-ttyS0").unwrap().pid.unwrap();
-    let owner = root.run(&format!("grep '^[UN][io]' /proc/{prompt}/status"), COMMAND).unwrap();
-    assert!(owner.contains("Uid:\t703\t703\t703\t703") && owner.contains("NoNewPrivs:\t1"), "{owner}");
+    let prompt = status
+        .services
+        .iter()
+        .find(|s| s.name == "console-ttyS0")
+        .unwrap()
+        .pid
+        .unwrap();
+    let owner = root
+        .run(&format!("grep '^[UN][io]' /proc/{prompt}/status"), COMMAND)
+        .unwrap();
+    assert!(
+        owner.contains("Uid:\t703\t703\t703\t703") && owner.contains("NoNewPrivs:\t1"),
+        "{owner}"
+    );
     let write = "(echo x >>/data/models/primary.gguf) 2>/dev/null && echo written || echo refused";
-    assert_eq!(root.run(write, COMMAND).unwrap().trim(), "refused", "fs-verity let root write");
+    assert_eq!(
+        root.run(write, COMMAND).unwrap().trim(),
+        "refused",
+        "fs-verity let root write"
+    );
 
     // An engine that dies comes back; nobody is left uncollected.
     let before = first.service("engine-primary").unwrap();
-    root.run(&format!("kill -9 {}", before.pid.unwrap()), COMMAND).unwrap();
+    root.run(&format!("kill -9 {}", before.pid.unwrap()), COMMAND)
+        .unwrap();
     let after = first
         .wait_status("the primary to come back", |s| {
             s.services.iter().any(|s| {
-                s.name == "engine-primary" && s.restarts == 1 && s.state == sarai_wire::control::ServiceState::Ready
+                s.name == "engine-primary"
+                    && s.restarts == 1
+                    && s.state == sarai_wire::control::ServiceState::Ready
             })
         })
         .unwrap();
     assert!(after.ready);
     assert_eq!(ask_until_answered(&client).unwrap()["fallback"], false);
-    let zombies = root.run("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; true", COMMAND).unwrap();
+    let zombies = root
+        .run(
+            "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; true",
+            COMMAND,
+        )
+        .unwrap();
     assert_eq!(zombies, "");
 
     // The power button.
@@ -193,16 +300,37 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     drop(first);
     unmounted(&disk).unwrap();
     let log = file_on_disk(&disk, "/log/sarai.log").unwrap();
-    in_order(&log, &["power button pressed", "gateway: stopped", "engine-primary: stopped", "services ended"]).unwrap();
+    in_order(
+        &log,
+        &[
+            "power button pressed",
+            "gateway: stopped",
+            "engine-primary: stopped",
+            "services ended",
+        ],
+    )
+    .unwrap();
 
     // The second boot, with the image as it is: the client from before is known, nothing is made anew.
     let mut second = Booted::new(&image.machine(Some(disk.clone()))).unwrap();
-    assert!(second.console.contains(&shown), "another authority:\n{}", second.console);
+    assert!(
+        second.console.contains(&shown),
+        "another authority:\n{}",
+        second.console
+    );
     let client = second.client_with(&ca, &secret).unwrap();
     assert_eq!(ask_until_answered(&client).unwrap()["fallback"], false);
     let human = second.sarai("status").unwrap();
-    assert!(human.contains("fs-verity") && human.contains("primary"), "{human}");
-    assert!(second.sarai("no-such-command").unwrap().contains("no-such-command"));
+    assert!(
+        human.contains("fs-verity") && human.contains("primary"),
+        "{human}"
+    );
+    assert!(
+        second
+            .sarai("no-such-command")
+            .unwrap()
+            .contains("no-such-command")
+    );
     second.vm.type_line("poweroff").unwrap();
     second.vm.wait_for_power_off(OFF).unwrap();
     drop(second);
@@ -213,9 +341,15 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     let mut third = Booted::new(&image.machine(Some(disk))).unwrap();
     let client = third.client_with(&ca, &secret).unwrap();
     let omni = ask_until_answered(&client).unwrap();
-    assert_eq!((&omni["fallback"], &omni["model"]), (&json!(true), &json!(models[1].id)), "{omni}");
+    assert_eq!(
+        (&omni["fallback"], &omni["model"]),
+        (&json!(true), &json!(models[1].id)),
+        "{omni}"
+    );
     let status = third
-        .wait_status("somebody to say so", |s| s.problems.iter().any(|p| p.contains("engine-primary")))
+        .wait_status("somebody to say so", |s| {
+            s.problems.iter().any(|p| p.contains("engine-primary"))
+        })
         .unwrap();
     println!("changed on the disk: {:?}", status.problems);
     println!("{}", third.sarai("logs -n 40").unwrap());
@@ -227,7 +361,9 @@ fn the_real_model_answers() {
     let [primary, _] = model::real().unwrap();
     let image = Image::make(&[primary], &patient(), |_| Ok(())).unwrap();
     let mut machine = Booted::new(&image.machine(Some(image.disk()))).unwrap();
-    machine.wait_status("the real model to be loaded", |s| s.ready).unwrap();
+    machine
+        .wait_status("the real model to be loaded", |s| s.ready)
+        .unwrap();
     let (client, _, _) = machine.client("vm").unwrap();
     let begun = std::time::Instant::now();
     let answer = client
@@ -235,7 +371,7 @@ fn the_real_model_answers() {
         .unwrap()
         .chat(&json!({
             "model": "sarai",
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "messages": [{"role": "user", "content": "Name the capital of France."}],
             "max_tokens": 10,
             "temperature": 0,
             "reasoning_effort": "none",
@@ -243,6 +379,16 @@ fn the_real_model_answers() {
         .unwrap()
         .ok()
         .unwrap();
-    println!("{} after {:?}", answer["choices"][0]["message"]["content"], begun.elapsed());
-    assert!(answer["choices"][0]["message"]["content"].as_str().unwrap().contains("Paris"), "{answer}");
+    println!(
+        "{} after {:?}",
+        answer["choices"][0]["message"]["content"],
+        begun.elapsed()
+    );
+    assert!(
+        answer["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .contains("Paris"),
+        "{answer}"
+    );
 }

@@ -34,7 +34,9 @@ deadline_s = 1200
 
 /// The same for a model of which loading alone takes minutes.
 pub fn patient() -> String {
-    SETTINGS.replace("startup_s = 60", "startup_s = 900").replace("silence_s = 60", "silence_s = 600")
+    SETTINGS
+        .replace("startup_s = 60", "startup_s = 900")
+        .replace("silence_s = 60", "silence_s = 600")
 }
 
 /// A tiny primary and a tiny fallback.
@@ -67,7 +69,10 @@ impl Booted {
     /// The whole state.
     pub fn status(&mut self) -> Result<Status> {
         let text = self.sarai("status --json")?;
-        let json = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from..=to));
+        let json = text
+            .find('{')
+            .zip(text.rfind('}'))
+            .and_then(|(from, to)| text.get(from..=to));
         let json = json.with_context(|| format!("no JSON in {text:?}"))?;
         serde_json::from_str(json).with_context(|| format!("understand {json}"))
     }
@@ -91,15 +96,23 @@ impl Booted {
     pub fn ca(&mut self) -> Result<String> {
         let text = self.sarai("ca")?.replace('\r', "");
         let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
-        let certificate = text.find(begin).zip(text.find(end)).map(|(from, to)| &text[from..to + end.len()]);
-        certificate.map(|c| format!("{c}\n")).with_context(|| format!("no certificate in {text:?}"))
+        let certificate = text
+            .find(begin)
+            .zip(text.find(end))
+            .map(|(from, to)| &text[from..to + end.len()]);
+        certificate
+            .map(|c| format!("{c}\n"))
+            .with_context(|| format!("no certificate in {text:?}"))
     }
 
     /// A client with a key made at the prompt.
     pub fn client(&mut self, name: &str) -> Result<(Client, String, String)> {
         let ca = self.ca()?;
         let text = self.sarai(&format!("keys add {name} --json"))?;
-        let json = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from..=to));
+        let json = text
+            .find('{')
+            .zip(text.rfind('}'))
+            .and_then(|(from, to)| text.get(from..=to));
         let json: Value = serde_json::from_str(json.with_context(|| format!("no key in {text:?}"))?)?;
         let secret = json["secret"].as_str().context("no secret")?.to_owned();
         Ok((self.client_with(&ca, &secret)?, ca, secret))
@@ -122,8 +135,16 @@ pub fn ask(client: &Client) -> Result<Value> {
             "reasoning_effort": "none",
         }))?
         .ok()?;
-    ensure!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|n| n > 0), "no tokens: {answer}");
-    answer.get("omni_loop").cloned().with_context(|| format!("no omni_loop in {answer}"))
+    ensure!(
+        answer["usage"]["completion_tokens"]
+            .as_u64()
+            .is_some_and(|n| n > 0),
+        "no tokens: {answer}"
+    );
+    answer
+        .get("omni_loop")
+        .cloned()
+        .with_context(|| format!("no omni_loop in {answer}"))
 }
 
 /// Asks until there is an answer: after a restart the first connections may wait or be refused.

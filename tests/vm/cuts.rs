@@ -34,7 +34,10 @@ fn a_power_cut_during_the_first_boot_is_followed_by_a_whole_boot() {
         let mut next = Booted::new(&image.machine(Some(disk.clone())))
             .unwrap_or_else(|e| panic!("cut {after} ms after {text:?}: {e:#}"));
         let status = next.status().unwrap();
-        assert!(status.ready && status.problems.is_empty(), "cut {after} ms after {text:?}: {status:#?}");
+        assert!(
+            status.ready && status.problems.is_empty(),
+            "cut {after} ms after {text:?}: {status:#?}"
+        );
         let (client, _, _) = next.client("after").unwrap();
         let omni = ask_until_answered(&client).unwrap();
         assert_eq!(omni["fallback"], false, "cut {after} ms after {text:?}: {omni}");

@@ -21,19 +21,37 @@ fn a_tampered_model_is_refused_aloud_and_a_hung_init_ends_in_a_reset() {
     .unwrap();
     let machine = image.machine_with_root_shell(Some(image.disk())).unwrap();
     let mut booted = Booted::new(&machine).unwrap();
-    let said = booted.console.lines().filter(|line| line.contains("wrong-digest")).count();
+    let said = booted
+        .console
+        .lines()
+        .filter(|line| line.contains("wrong-digest"))
+        .count();
     assert!(said > 0, "the console does not say why:\n{}", booted.console);
     let status = booted.status().unwrap();
     assert!(status.ready, "{status:#?}");
     let primary = status.models.iter().find(|m| m.role == "primary").unwrap();
-    assert!(primary.refused.as_deref().is_some_and(|r| r.starts_with("wrong-digest")), "{primary:?}");
+    assert!(
+        primary
+            .refused
+            .as_deref()
+            .is_some_and(|r| r.starts_with("wrong-digest")),
+        "{primary:?}"
+    );
     let (client, _, _) = booted.client("vm").unwrap();
     let omni = ask_until_answered(&client).unwrap();
-    assert_eq!((&omni["fallback"], &omni["model"]), (&json!(true), &json!(models[1].id)), "{omni}");
+    assert_eq!(
+        (&omni["fallback"], &omni["model"]),
+        (&json!(true), &json!(models[1].id)),
+        "{omni}"
+    );
 
     // PID 1 cannot be stopped by a signal; the kernel's freezer can. Nobody feeds the watchdog then.
     let mut root = booted.vm.root_shell(COMMAND).unwrap();
-    root.run("busybox mkdir /sys/fs/cgroup/frozen && echo 1 >/sys/fs/cgroup/frozen/cgroup.procs", COMMAND).unwrap();
+    root.run(
+        "busybox mkdir /sys/fs/cgroup/frozen && echo 1 >/sys/fs/cgroup/frozen/cgroup.procs",
+        COMMAND,
+    )
+    .unwrap();
     std::thread::scope(|scope| {
         let vm = &booted.vm;
         let event = scope.spawn(move || vm.wait_for_event("WATCHDOG", Duration::from_secs(180)));
@@ -50,7 +68,11 @@ fn without_a_data_disk_the_machine_comes_up_and_says_so() {
     let _alone = tree::alone();
     let image = Image::make(&pair().unwrap(), SETTINGS, |_| Ok(())).unwrap();
     let mut booted = Booted::new(&image.machine(None)).unwrap();
-    assert!(booted.console.contains("SARAI-DATA"), "the console does not say what is missing:\n{}", booted.console);
+    assert!(
+        booted.console.contains("SARAI-DATA"),
+        "the console does not say what is missing:\n{}",
+        booted.console
+    );
     let status = booted.status().unwrap();
     assert!(!status.ready && !status.problems.is_empty(), "{status:#?}");
     // It can be reached, and tells a client what is wrong.

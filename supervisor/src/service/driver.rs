@@ -269,6 +269,14 @@ impl<P: Program> Driver<P> {
         self.app
             .logs
             .say(&format!("{}: ended: {how}", self.program.name()));
+        // Stays until the service is ready once: a restart alone solves nothing.
+        if self.machine.state() == ServiceState::Starting && !running.asked_to_end {
+            let name = self.program.name();
+            self.app.problems.set(
+                &format!("start {name}"),
+                format!("{name} ended before it was ready: {how}"),
+            );
+        }
         self.event(Event::Ended);
         if self.machine.state() == ServiceState::Stopped {
             for told in self.stopping.drain(..) {
@@ -387,12 +395,7 @@ impl<P: Program> Driver<P> {
     }
 
     fn cannot_serve(&mut self, running: &mut Running, reason: &str) {
-        let name = self.program.name();
         let reason: String = reason.chars().take(500).collect();
-        self.app.problems.set(
-            &format!("start {name}"),
-            format!("{name} cannot serve: failed to {reason}"),
-        );
         running.why = Some(format!("failed to {reason}"));
         running.leaving = Some(Instant::now());
     }

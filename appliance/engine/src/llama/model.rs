@@ -32,6 +32,7 @@ impl Model {
     /// # Errors
     /// [`LlamaError::Model`] with llama.cpp's own words when the file is no model it can run.
     pub fn load(_backend: &Backend, file: File) -> Result<Self, LlamaError> {
+        read_through(&file)?;
         let descriptor = file.into_raw_fd();
         // SAFETY: the descriptor is open and owned here; on success the stream owns it.
         let stream = unsafe { nix::libc::fdopen(descriptor, c"rb".as_ptr()) };
@@ -129,6 +130,30 @@ impl Model {
         // SAFETY: a non-null answer is a C string inside the model.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
         (text.len() <= MAX_METADATA).then_some(text)
+    }
+}
+
+/// Reads the file once to its end. llama.cpp maps it with every page present, and a kernel that cannot read a page
+/// (a bad sector, or content that fs-verity refuses) may then try for ever; here it is an error with a reason.
+/// The pages are in the cache afterwards, where the mapping finds them.
+///
+/// # Errors
+/// [`LlamaError::Model`] with the kernel's reason.
+fn read_through(file: &File) -> Result<(), LlamaError> {
+    use std::os::unix::fs::FileExt;
+    let mut block = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut block, at) {
+            Ok(0) => return Ok(()),
+            Ok(read) => at += read as u64,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                return Err(LlamaError::Model(format!(
+                    "reading it failed at byte {at} ({e}); the disk is damaged, or the content is not what was verified"
+                )));
+            }
+        }
     }
 }
 
