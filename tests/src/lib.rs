@@ -19,10 +19,6 @@
 
 pub mod appliance;
 pub mod client;
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "sizes of a model of a few kilobytes"
-)]
 pub mod gguf;
 pub mod image;
 pub mod model;
