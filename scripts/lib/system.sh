@@ -56,8 +56,15 @@ install_packages() {
   fi
   step "installing ${missing[*]}"
   apt_refresh
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+  local log
+  log=$(mktemp)
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends \
+    "${missing[@]}" >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
     die "failed to install ${missing[*]}"
+  fi
+  rm -f "$log"
 }
 
 # Elsewhere than on Debian nothing is installed; what is missing is named.
