@@ -163,6 +163,7 @@ impl<P: Program> Driver<P> {
                 }
             },
             Err(Hold::NotYet(reason)) => {
+                self.program.resting(&self.app);
                 self.app
                     .problems
                     .set(&topic, format!("{} waits: {reason}", self.program.name()));
