@@ -27,7 +27,7 @@ vm_run() {
   if [[ $accel == tcg ]]; then
     say "    KVM does not work here: the processor is emulated, expect about 1 token a second"
     ready=1800
-    ask_options=(--timeout 3600 --max-tokens 24 --effort minimal)
+    ask_options=(--temperature 0 --timeout 3600 --max-tokens 24 --effort minimal)
   fi
   step "making the image"
   cat "$common/rootfs-overlay/etc/sarai/sarai.toml" >"$vm/sarai.toml"

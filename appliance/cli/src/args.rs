@@ -133,6 +133,9 @@ pub struct AskOptions {
     /// At most so many tokens in the answer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_tokens: Option<u32>,
+    /// How freely the answer is drawn: 0 takes the likeliest words, at most 2 [default: the appliance's]
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    pub temperature: Option<f32>,
     /// Show the answer while it is made [default]
     #[arg(long, overrides_with = "no_stream")]
     pub stream: bool,
@@ -151,6 +154,17 @@ pub struct AskOptions {
     pub timeout: u64,
 }
 
+/// A sampling temperature.
+fn temperature(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    // A range also refuses what is no number (NaN).
+    if (0.0..=2.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not between 0 and 2".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,14 @@ mod tests {
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "10000"]).is_ok());
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "0"]).is_err());
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "10001"]).is_err());
+    }
+
+    #[test]
+    fn the_temperature_is_bounded() {
+        assert_eq!((temperature("0"), temperature("2")), (Ok(0.0), Ok(2.0)));
+        for wrong in ["-0.1", "2.1", "NaN", "inf", "warm", ""] {
+            assert!(temperature(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -97,6 +97,9 @@ fn body(options: &AskOptions, text: &str, stream: bool) -> Value {
     if let Some(effort) = &options.effort {
         body["reasoning_effort"] = json!(effort);
     }
+    if let Some(temperature) = options.temperature {
+        body["temperature"] = json!(temperature);
+    }
     if let Some(max) = options.max_tokens {
         body["max_completion_tokens"] = json!(max);
     }

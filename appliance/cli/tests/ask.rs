@@ -147,7 +147,16 @@ fn the_answer_is_streamed_to_standard_output_and_nothing_else_is() {
         &LAST.replace('\n', " "),
         "[DONE]",
     ]));
-    let output = gateway.ask(&["what", "colour?", "--effort", "high", "--max-tokens", "9"]);
+    let output = gateway.ask(&[
+        "what",
+        "colour?",
+        "--effort",
+        "high",
+        "--max-tokens",
+        "9",
+        "--temperature",
+        "0",
+    ]);
     assert!(output.status.success(), "{}", err(&output));
     assert_eq!(out(&output), "It is blue.\n");
     assert!(
@@ -165,6 +174,7 @@ fn the_answer_is_streamed_to_standard_output_and_nothing_else_is() {
         (&true.into(), &"high".into())
     );
     assert_eq!(body["max_completion_tokens"], 9);
+    assert_eq!(body["temperature"], 0.0);
     let shown = gateway.ask(&["--reasoning", "-"]);
     assert!(err(&shown).contains("a draft\n"), "{}", err(&shown));
     assert_eq!(
