@@ -63,9 +63,15 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Status { json } => {
             let status = connect()?.status()?;
             if json {
-                print_json(&status)
+                print_json(&status)?;
             } else {
-                print(&status::render(&status, text::Paint::stdout()))
+                print(&status::render(&status, text::Paint::stdout()))?;
+            }
+            // Shown in full, and still an exit code that a script can act on.
+            if status.ready {
+                Ok(())
+            } else {
+                Err(Failure::not_ready("not ready"))
             }
         }
         Command::Models { json } => {
