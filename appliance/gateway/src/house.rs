@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sarai_reflection::Checker;
+use sarai_reflection::{Checker, PromptSet};
 use sarai_wire::birth::GatewayStart;
 use sarai_wire::engine::Info;
 use tokio::sync::{Semaphore, watch};
@@ -40,6 +40,8 @@ pub struct House {
     pub fallback: Option<Engine>,
     /// What finds errors in answers.
     pub checkers: Vec<Box<dyn Checker>>,
+    /// The words that ask for a revision.
+    pub prompts: PromptSet,
     /// What is measured.
     pub metrics: Metrics,
     /// Who is connected.
@@ -77,6 +79,7 @@ impl House {
             primary: Engine::new("primary", start.primary),
             fallback: start.fallback.map(|socket| Engine::new("fallback", socket)),
             checkers: sarai_reflection::checkers::standard(),
+            prompts: PromptSet::built_in(),
             metrics: Metrics::new()?,
             connections: Connections::new(limits.connections, limits.connections_per_address),
             slots: Arc::new(Semaphore::new(limits.requests)),

@@ -1,7 +1,8 @@
-//! The words that ask for a revision, in the language of the request.
+//! The critique that asks for a revision, in the language of the request.
 
 use crate::checkers::Finding;
 use crate::generate::{Speaker, Turn};
+use crate::prompts::Words;
 
 /// Languages the appliance criticises in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,38 +64,17 @@ impl Language {
 pub const NAMED_FINDINGS: usize = 4;
 
 /// The critique of an answer with these findings; with none, a request to check it.
-pub fn critique(language: Language, findings: &[Finding]) -> String {
+pub fn critique(words: &Words, findings: &[Finding]) -> String {
     if findings.is_empty() {
-        return match language {
-            Language::English => {
-                "Check your last answer: is it correct, complete and exactly what was asked? If it is, repeat \
-                 it unchanged. If it is not, write the corrected answer. Reply with the answer alone."
-            }
-            Language::Spanish => {
-                "Comprueba tu última respuesta: ¿es correcta, completa y exactamente lo que se pidió? Si lo es, \
-                 repítela sin cambios. Si no lo es, escribe la respuesta corregida. Responde solo con la \
-                 respuesta."
-            }
-        }
-        .to_owned();
+        return words.without_findings.clone();
     }
-    let (before, after) = match language {
-        Language::English => (
-            "Your last answer has these problems:\n",
-            "Answer the original request again without these problems. Reply with the answer alone.",
-        ),
-        Language::Spanish => (
-            "Tu última respuesta tiene estos problemas:\n",
-            "Responde de nuevo a la petición original sin estos problemas. Responde solo con la respuesta.",
-        ),
-    };
-    let mut text = before.to_owned();
+    let mut text = words.with_findings_before.clone();
     for finding in findings.iter().take(NAMED_FINDINGS) {
         text.push_str("- ");
         text.push_str(&finding.sentence);
         text.push('\n');
     }
-    text.push_str(after);
+    text.push_str(&words.with_findings_after);
     text
 }
 
@@ -102,6 +82,7 @@ pub fn critique(language: Language, findings: &[Finding]) -> String {
 mod tests {
     use super::*;
     use crate::checkers::Place;
+    use crate::prompts::PromptSet;
 
     #[test]
     fn the_language_follows_the_request() {
@@ -146,9 +127,13 @@ mod tests {
             weight: 0.1,
         };
         let findings: Vec<Finding> = (0..9).map(finding).collect();
-        let text = critique(Language::English, &findings);
+        let set = PromptSet::built_in();
+        let text = critique(&set.en, &findings);
         assert!(text.contains("Problem number 3.") && !text.contains("Problem number 4."));
-        assert_ne!(critique(Language::Spanish, &findings), text);
-        assert_ne!(critique(Language::English, &[]), critique(Language::Spanish, &[]));
+        assert!(
+            text.starts_with(&set.en.with_findings_before) && text.ends_with(&set.en.with_findings_after)
+        );
+        assert_ne!(critique(&set.es, &findings), text);
+        assert_ne!(critique(&set.en, &[]), critique(&set.es, &[]));
     }
 }

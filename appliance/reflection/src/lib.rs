@@ -12,7 +12,8 @@
 //! | [`checkers`] | find errors in an answer without knowing any model: the [`Checker`] trait |
 //! | [`confidence`] | how sure an answer is: the [`Confidence`] trait |
 //! | [`judge`] | findings and confidence become one score |
-//! | [`critique`] | the words that ask for a revision, in English or Spanish |
+//! | [`critique`] | what asks for a revision, in English or Spanish |
+//! | [`prompts`] | the words of that, from a verified file or built in: [`PromptSet`] |
 //! | [`events`] | what is told while the loop runs |
 //! | [`omni_loop`] | the loop itself: [`OmniLoop::run`] |
 //! | [`outcome`] | what it ends with, and the `omni_loop` object of a response |
@@ -31,6 +32,7 @@ pub mod generate;
 pub mod judge;
 pub mod omni_loop;
 pub mod outcome;
+pub mod prompts;
 
 pub use checkers::{Checker, Finding, Place, Subject};
 pub use confidence::{Confidence, MeanProbability};
@@ -43,3 +45,4 @@ pub use generate::{
 pub use judge::Judgement;
 pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings};
 pub use outcome::{Outcome, Report, Step, Stopped};
+pub use prompts::{PromptSet, PromptsError, Words};

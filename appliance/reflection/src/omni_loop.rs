@@ -14,6 +14,7 @@ use crate::generate::{
 };
 use crate::judge::{Judgement, judge};
 use crate::outcome::{Ended, Outcome, Step, Stopped};
+use crate::prompts::PromptSet;
 
 /// Most generations one request ever gets: a draft and two reflections. [`Iterations`] holds nothing larger, so no
 /// configuration can exceed it.
@@ -80,6 +81,8 @@ pub struct OmniLoop<'a> {
     pub checkers: &'a [Box<dyn Checker>],
     /// What says how sure an answer is.
     pub confidence: &'a dyn Confidence,
+    /// The words that ask for a revision.
+    pub prompts: &'a PromptSet,
     /// What this request may do.
     pub settings: Settings,
 }
@@ -146,7 +149,7 @@ impl OmniLoop<'_> {
                 &last_text
             };
             conversation.push(Turn::new(Speaker::Assistant, said));
-            let words = critique(language, &last);
+            let words = critique(self.prompts.words(language), &last);
             conversation.push(Turn::new(Speaker::User, words.clone()));
             let attempt = self
                 .iterate(

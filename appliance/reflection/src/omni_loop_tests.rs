@@ -162,6 +162,7 @@ fn run_with(script: &Script, settings: Settings, sink: &mut impl Sink) -> Result
     let omni = OmniLoop {
         checkers: &checkers,
         confidence: &crate::MeanProbability,
+        prompts: &PromptSet::built_in(),
         settings,
     };
     paused(omni.run(
@@ -257,6 +258,7 @@ fn the_critique_names_what_was_found_in_the_language_of_the_request() {
     let omni = OmniLoop {
         checkers: &checkers,
         confidence: &crate::MeanProbability,
+        prompts: &PromptSet::built_in(),
         settings: Settings::default(),
     };
     let request = [Turn::new(Speaker::User, "¿Cuál es la capital de Francia?")];
@@ -495,7 +497,7 @@ proptest! {
         };
         let mut checkers = standard();
         checkers.push(Box::new(Dislikes));
-        let omni = OmniLoop { checkers: &checkers, confidence: &crate::MeanProbability, settings };
+        let omni = OmniLoop { checkers: &checkers, confidence: &crate::MeanProbability, prompts: &PromptSet::built_in(), settings };
         let script = Script::new(acts);
         let request = [Turn::new(Speaker::User, "Go")];
         let (result, took) = paused(async {

@@ -188,6 +188,7 @@ impl Job {
         let omni = OmniLoop {
             checkers: &house.checkers,
             confidence: &MeanProbability,
+            prompts: &house.prompts,
             settings: self.chat.effort.settings(&house.limits),
         };
         let mut timed = Timed {
