@@ -164,6 +164,9 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
         }
         let written = match frame::read::<Request>(stream) {
             Ok(Request::Info) => frame::write(stream, &Event::Info(info(frontend, shared))),
+            Ok(Request::Score(_)) => {
+                frame::write(stream, &Event::Error(invalid("this engine does not score")))
+            }
             Ok(Request::Generate(request)) => generate(stream, request, frontend, shared),
             // The frame was read to its end, so the next one can follow.
             Err(error @ FrameError::Decode(_)) => {

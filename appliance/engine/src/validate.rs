@@ -34,6 +34,9 @@ pub fn check(request: &Generate) -> Result<(), Error> {
         sampling,
         stop,
         top_logprobs,
+        prefix: _,
+        constraint: _,
+        guess: _,
     } = request;
     if id.len() > MAX_NAME || client.len() > MAX_NAME {
         return Err(invalid(format!(
@@ -142,6 +145,9 @@ mod tests {
             sampling: Sampling::default(),
             stop: Vec::new(),
             top_logprobs: 0,
+            prefix: String::new(),
+            constraint: None,
+            guess: String::new(),
         }
     }
 

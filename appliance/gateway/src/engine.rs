@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sarai_reflection::{
-    Alternative, Begun, Failure, FailureKind, Finish, Finished, Out, Piece, Refused, Source, Work,
+    Alternative, Begun, Failure, FailureKind, Finish, Finished, Out, Piece, Refused, Scored, Source, Work,
 };
-use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Info, Request, Token};
+use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Info, Request, Score, Token};
 use sarai_wire::frame::{self, FrameError};
 use tokio::net::UnixStream;
 
@@ -167,9 +167,7 @@ impl Engine {
             match frame::read_async::<Event>(&mut stream).await? {
                 Event::Info(info) => Ok((stream, Arc::new(info))),
                 Event::Error(error) => Err(error.into()),
-                _ => Err(Trouble::Protocol(
-                    "an answer to a question that was not asked".to_owned(),
-                )),
+                _ => Err(unasked()),
             }
         };
         let (stream, info) = tokio::time::timeout(within, greeting)
@@ -194,19 +192,7 @@ impl Engine {
             adapter: info.adapter.clone(),
             fallback: fallback.map(str::to_owned),
         };
-        let request = Request::Generate(request);
-        let send = frame::write_async(&mut stream, &request);
-        match tokio::time::timeout(patience.silence, send).await {
-            Err(_elapsed) => return Err(Trouble::Silent),
-            Ok(Err(FrameError::TooLarge(_))) => {
-                let message = "The conversation is larger than any context.".to_owned();
-                return Err(Trouble::Request(Failure {
-                    kind: FailureKind::ContextLength,
-                    message,
-                }));
-            }
-            Ok(sent) => sent?,
-        }
+        send(&mut stream, &Request::Generate(request), patience).await?;
         loop {
             match self.next(&mut stream, patience).await? {
                 Event::Started {
@@ -237,7 +223,27 @@ impl Engine {
                     return Ok(Finished { finish, work });
                 }
                 Event::Error(error) => return Err(error.into()),
-                Event::Info(_) => return Err(Trouble::Protocol("an info nobody asked for".to_owned())),
+                Event::Info(_) | Event::Scored(_) => return Err(unasked()),
+            }
+        }
+    }
+
+    /// How likely a given answer is.
+    pub async fn score(&self, score: Score, patience: Patience) -> Result<Vec<Scored>, Trouble> {
+        let (mut stream, _) = self.greet(patience.hello).await?;
+        send(&mut stream, &Request::Score(score), patience).await?;
+        loop {
+            match self.next(&mut stream, patience).await? {
+                Event::Started { .. } => {}
+                Event::Scored(scored) => {
+                    let token = |token: sarai_wire::engine::Alternative| Scored {
+                        bytes: token.bytes,
+                        logprob: token.logprob,
+                    };
+                    return Ok(scored.tokens.into_iter().map(token).collect());
+                }
+                Event::Error(error) => return Err(error.into()),
+                Event::Token(_) | Event::Done(_) | Event::Info(_) => return Err(unasked()),
             }
         }
     }
@@ -264,6 +270,25 @@ impl Engine {
             () = tokio::time::sleep(patience.silence) => Err(Trouble::Silent),
             trouble = probing => Err(trouble),
         }
+    }
+}
+
+fn unasked() -> Trouble {
+    Trouble::Protocol("an answer to a question that was not asked".to_owned())
+}
+
+async fn send(stream: &mut UnixStream, request: &Request, patience: Patience) -> Result<(), Trouble> {
+    let sent = tokio::time::timeout(patience.silence, frame::write_async(stream, request)).await;
+    match sent {
+        Err(_elapsed) => Err(Trouble::Silent),
+        Ok(Err(FrameError::TooLarge(_))) => {
+            let message = "The conversation is larger than any context.".to_owned();
+            Err(Trouble::Request(Failure {
+                kind: FailureKind::ContextLength,
+                message,
+            }))
+        }
+        Ok(sent) => Ok(sent?),
     }
 }
 

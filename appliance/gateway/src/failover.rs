@@ -3,8 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use sarai_reflection::{Failure, FailureKind, Finished, Generate, Out, Phase, Refused, Speaker, Task};
-use sarai_wire::engine::{Message, Role, Sampling};
+use sarai_reflection::{
+    Constraint, Failure, FailureKind, Finished, Generate, Out, Phase, Refused, Scored, Speaker, Task, Turn,
+};
+use sarai_wire::engine::{Message, Role, Sampling, Score};
 
 use crate::engine::{Engine, Patience};
 use crate::metrics::Metrics;
@@ -32,30 +34,43 @@ pub struct Template {
 
 impl Template {
     fn request(&self, task: Task<'_>) -> sarai_wire::engine::Generate {
-        let messages = task
-            .conversation
-            .iter()
-            .map(|turn| Message {
-                role: match turn.speaker {
-                    Speaker::System => Role::System,
-                    Speaker::User => Role::User,
-                    Speaker::Assistant => Role::Assistant,
-                },
-                content: turn.text.clone(),
-            })
-            .collect();
         sarai_wire::engine::Generate {
             id: match task.phase {
                 Phase::Draft => self.id.clone(),
                 Phase::Revision => format!("{}.{}", self.id, task.iteration),
             },
             client: self.client.clone(),
-            messages,
+            messages: messages(task.conversation),
             max_tokens: self.max_tokens,
             sampling: self.sampling,
             stop: self.stop.clone(),
             top_logprobs: self.top_logprobs,
+            prefix: task.prefix.to_owned(),
+            constraint: task.constraint.map(constraint),
+            guess: task.guess.to_owned(),
         }
+    }
+}
+
+fn messages(conversation: &[Turn]) -> Vec<Message> {
+    let message = |turn: &Turn| Message {
+        role: match turn.speaker {
+            Speaker::System => Role::System,
+            Speaker::User => Role::User,
+            Speaker::Assistant => Role::Assistant,
+        },
+        content: turn.text.clone(),
+    };
+    conversation.iter().map(message).collect()
+}
+
+fn constraint(wanted: &Constraint) -> sarai_wire::engine::Constraint {
+    use sarai_wire::engine::Constraint as Wire;
+    match wanted.clone() {
+        Constraint::JsonObject => Wire::JsonObject,
+        Constraint::JsonSchema(schema) => Wire::JsonSchema { schema },
+        Constraint::Regex(pattern) => Wire::Regex { pattern },
+        Constraint::Lark(grammar) => Wire::Lark { grammar },
     }
 }
 
@@ -168,5 +183,28 @@ impl Generate for Failover<'_> {
                 })
             }
         }
+    }
+
+    /// Asked of the engine that has the request. A failure here costs a revision and is no reason to switch.
+    async fn score(&self, conversation: &[Turn], text: &str) -> Result<Vec<Scored>, Failure> {
+        let engine = match (self.switched.get(), self.fallback) {
+            (Some(_), Some(fallback)) => fallback,
+            _ => self.primary,
+        };
+        let patience = Patience {
+            hello: PROBE.1.min(self.silence),
+            silence: self.silence,
+            probe: None,
+        };
+        let score = Score {
+            id: format!("{}.score", self.template.id),
+            client: self.template.client.clone(),
+            messages: messages(conversation),
+            text: text.to_owned(),
+        };
+        engine.score(score, patience).await.map_err(|trouble| {
+            tracing::debug!(id = self.template.id, engine = engine.name, "failed to {trouble}");
+            trouble.into_failure()
+        })
     }
 }

@@ -270,6 +270,7 @@ mod tests {
             place: Place::Whole,
             sentence: "Empty.".into(),
             weight: 1.0,
+            repair: None,
         };
         let step = |findings: &[Finding]| Step {
             phase: Phase::Draft,

@@ -125,6 +125,7 @@ mod tests {
             place: Place::Whole,
             sentence: format!("Problem number {n}."),
             weight: 0.1,
+            repair: None,
         };
         let findings: Vec<Finding> = (0..9).map(finding).collect();
         let set = PromptSet::built_in();

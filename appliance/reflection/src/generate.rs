@@ -52,6 +52,35 @@ pub struct Task<'a> {
     /// The whole conversation, oldest turn first. A later task's conversation begins with the earlier task's,
     /// followed by its answer, so a generator that keeps its state evaluates only what is new.
     pub conversation: &'a [Turn],
+    /// Text the answer begins with, as if it had been generated; it is not handed to [`Out`].
+    pub prefix: &'a str,
+    /// What the whole answer, `prefix` included, must match.
+    pub constraint: Option<&'a Constraint>,
+    /// A text that what comes after `prefix` probably resembles: it may make a generator faster and never changes
+    /// what it says.
+    pub guess: &'a str,
+}
+
+/// What an answer must match; the generator enforces it token by token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constraint {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that satisfies this schema.
+    JsonSchema(serde_json::Value),
+    /// The whole answer matches this regular expression (Rust's syntax, no look-around; anchors are implied).
+    Regex(String),
+    /// The whole answer is a sentence of this grammar, in Lark's notation with the rule `start`.
+    Lark(String),
+}
+
+/// A token of a given answer and how likely it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The token's own bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability after everything before it.
+    pub logprob: f32,
 }
 
 /// Who answered.
@@ -227,4 +256,14 @@ pub trait Generate: Sync {
         task: Task<'_>,
         out: &mut O,
     ) -> impl Future<Output = Result<Finished, Failure>> + Send;
+
+    /// How likely `text` is as the answer to `conversation`, token by token.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    fn score(
+        &self,
+        conversation: &[Turn],
+        text: &str,
+    ) -> impl Future<Output = Result<Vec<Scored>, Failure>> + Send;
 }

@@ -86,6 +86,7 @@ mod tests {
                     place: Place::Whole,
                     sentence: "It is wrong.".into(),
                     weight,
+                    repair: None,
                 })
                 .collect()
         }

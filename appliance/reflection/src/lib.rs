@@ -34,13 +34,13 @@ pub mod omni_loop;
 pub mod outcome;
 pub mod prompts;
 
-pub use checkers::{Checker, Finding, Place, Subject};
+pub use checkers::{Checker, Finding, Place, Repair, Subject};
 pub use confidence::{Confidence, MeanProbability};
 pub use critique::Language;
 pub use events::{Event, Sink};
 pub use generate::{
-    Alternative, Answer, Begun, Failure, FailureKind, Finish, Finished, Generate, Out, Phase, Piece, Refused,
-    Source, Speaker, Task, Turn, Work,
+    Alternative, Answer, Begun, Constraint, Failure, FailureKind, Finish, Finished, Generate, Out, Phase,
+    Piece, Refused, Scored, Source, Speaker, Task, Turn, Work,
 };
 pub use judge::Judgement;
 pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings};

@@ -266,6 +266,9 @@ impl OmniLoop<'_> {
                         phase,
                         iteration,
                         conversation,
+                        prefix: "",
+                        constraint: None,
+                        guess: "",
                     },
                     &mut collector,
                 )

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkers::{Finding, Place, Subject, standard};
 use crate::events::Unwatched;
-use crate::generate::{Finished, Source};
+use crate::generate::{Finished, Scored, Source};
 
 /// What a scripted generator does in one iteration.
 #[derive(Debug, Clone)]
@@ -128,6 +128,14 @@ impl Generate for Script {
                 ..Work::default()
             },
         })
+    }
+
+    async fn score(&self, _: &[Turn], text: &str) -> Result<Vec<Scored>, Failure> {
+        let token = Scored {
+            bytes: text.into(),
+            logprob: -0.1,
+        };
+        Ok(vec![token])
     }
 }
 
@@ -456,6 +464,7 @@ impl Checker for Dislikes {
             place: Place::Whole,
             sentence: "No x.".into(),
             weight: 0.5,
+            repair: None,
         }]
     }
 }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Generate an answer.
     Generate(Generate),
+    /// Say how likely a given answer is; generates nothing. Answered with [`Event::Started`], then
+    /// [`Event::Scored`].
+    Score(Score),
     /// Which model is loaded and how it is configured; answered at once, even while the engine is busy.
     Info,
 }
@@ -36,6 +39,53 @@ pub struct Generate {
     /// How many alternatives to report per token (0 to 20).
     #[serde(default)]
     pub top_logprobs: u8,
+    /// Text the answer begins with, as if the model had said it. It is evaluated (or found in the KV cache) like
+    /// the prompt, counts as `prompt_tokens`, and does not come back as [`Event::Token`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// What the whole answer, `prefix` included, must match: enforced token by token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// A text that what comes after `prefix` probably resembles. It makes decoding faster where it is right and
+    /// never changes the answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub guess: String,
+}
+
+/// What an answer must match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Constraint {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that satisfies this schema.
+    JsonSchema {
+        /// The schema.
+        schema: serde_json::Value,
+    },
+    /// The whole answer matches this regular expression (Rust's syntax; no look-around, no anchors needed).
+    Regex {
+        /// The expression.
+        pattern: String,
+    },
+    /// The whole answer is a sentence of this grammar, in Lark's notation with the rule `start`.
+    Lark {
+        /// The grammar.
+        grammar: String,
+    },
+}
+
+/// A question for how likely an answer is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Score {
+    /// Request id, for logs.
+    pub id: String,
+    /// Whose request this is, as in [`Generate::client`].
+    pub client: String,
+    /// The conversation the answer would follow.
+    pub messages: Vec<Message>,
+    /// The answer.
+    pub text: String,
 }
 
 /// One turn of the conversation.
@@ -95,6 +145,8 @@ pub enum Event {
     Token(Token),
     /// The answer is complete.
     Done(Done),
+    /// Answer to [`Request::Score`].
+    Scored(Scored),
     /// The request ended without a complete answer.
     Error(Error),
     /// Answer to [`Request::Info`].
@@ -117,7 +169,22 @@ pub struct Token {
     pub top: Vec<Alternative>,
 }
 
-/// A token that could have been chosen.
+/// How likely an answer is, token by token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scored {
+    /// The answer's tokens, in order; their bytes together are its text.
+    pub tokens: Vec<Alternative>,
+    /// Tokens of the rendered prompt, without the answer.
+    pub prompt_tokens: u32,
+    /// How many of the prompt's tokens came from the KV cache.
+    pub cached_tokens: u32,
+    /// Milliseconds spent in the queue.
+    pub queue_ms: f64,
+    /// Milliseconds from leaving the queue to the end.
+    pub score_ms: f64,
+}
+
+/// A token and how likely it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Alternative {
     /// The token's own bytes.

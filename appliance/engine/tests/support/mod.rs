@@ -320,6 +320,9 @@ pub fn talk(messages: &[(Role, &str)]) -> Generate {
         sampling: Sampling::default(),
         stop: Vec::new(),
         top_logprobs: 0,
+        prefix: String::new(),
+        constraint: None,
+        guess: String::new(),
     }
 }
 

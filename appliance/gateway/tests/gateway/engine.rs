@@ -189,6 +189,25 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                     return;
                 }
             }
+            Request::Score(score) => {
+                let tokens = score
+                    .text
+                    .split_inclusive(' ')
+                    .map(|word| sarai_wire::engine::Alternative {
+                        bytes: word.into(),
+                        logprob: -0.2,
+                    });
+                let scored = sarai_wire::engine::Scored {
+                    tokens: tokens.collect(),
+                    prompt_tokens: 7,
+                    cached_tokens: 7,
+                    queue_ms: 0.0,
+                    score_ms: 1.0,
+                };
+                if frame::write(&mut stream, &Event::Scored(scored)).is_err() {
+                    return;
+                }
+            }
             Request::Generate(request) => {
                 shared.asked.lock().unwrap().push(request.clone());
                 let mut talk = Talk {

@@ -28,6 +28,7 @@ impl Checker for Empty {
             place: Place::Whole,
             sentence,
             weight: 1.0,
+            repair: None,
         }]
     }
 }
@@ -54,6 +55,7 @@ impl Checker for Truncated {
             place: Place::End,
             sentence,
             weight: 0.3,
+            repair: None,
         }]
     }
 }
@@ -112,6 +114,7 @@ impl Checker for Repeating {
             place: Place::Span { start, end },
             sentence,
             weight: 0.6,
+            repair: None,
         }]
     }
 }
@@ -276,6 +279,7 @@ impl Checker for Echo {
             place: Place::Start,
             sentence,
             weight: 0.7,
+            repair: None,
         }]
     }
 }

@@ -8,7 +8,7 @@ mod form;
 pub use form::{Echo, Empty, Repeating, Truncated};
 
 use crate::critique::Language;
-use crate::generate::{Finish, Speaker, Turn};
+use crate::generate::{Constraint, Finish, Speaker, Turn};
 
 /// What a checker looks at.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,29 @@ pub struct Finding {
     /// In [0, 1]: the share of the confidence it takes away.
     #[serde(skip)]
     pub weight: f64,
+    /// How it can be mended without hoping that the model understands the sentence; `None` where only the model
+    /// can.
+    #[serde(skip)]
+    pub repair: Option<Repair>,
+}
+
+/// How an error can be mended. Whatever comes of it is judged like any other revision.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Repair {
+    /// This is the corrected answer; nothing needs to be generated. It must be free of the finding it repairs.
+    Rewrite(String),
+    /// The first `keep` bytes of the answer are sound: the answer goes on from there with `insert`, and then with
+    /// what the model says.
+    Resume {
+        /// Bytes of the answer that stay; a character boundary.
+        keep: usize,
+        /// Text that follows them; may be empty.
+        insert: String,
+        /// What the whole answer must match, if it can be said.
+        constraint: Option<Constraint>,
+    },
+    /// The answer is written anew to the same request, and the decoding enforces this.
+    Constrain(Constraint),
 }
 
 /// Finds one kind of error.
