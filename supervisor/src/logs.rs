@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::problems::lock;
 
+mod disk;
 mod writer;
 pub use writer::{Echo, Writer};
 
@@ -130,6 +132,13 @@ impl Logs {
     #[must_use]
     pub fn follow(&self) -> broadcast::Receiver<LogLine> {
         self.0.news.subscribe()
+    }
+
+    /// The folder of the log file is there: what was said until now is written to it, and everything from now on.
+    pub fn open(&self, folder: PathBuf) {
+        if let Some(writer) = &self.0.writer {
+            writer.folder(folder);
+        }
     }
 
     /// Stops showing lines on the console (a prompt is there now).

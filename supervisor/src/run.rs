@@ -44,9 +44,8 @@ pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Resul
     let _lock = Lock::take(&layout.run).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
     spawn::reserve_descriptors().context("failed to open /dev/null")?;
     let echo = nix::unistd::dup(std::io::stderr()).map_or(Echo::None, |fd| Echo::Everything(fd.into()));
-    let logs = Logs::new(Some(
-        Writer::start(Some(layout.log()), echo).context("failed to start the log")?,
-    ));
+    let logs = Logs::new(Some(Writer::start(echo).context("failed to start the log")?));
+    logs.open(layout.log());
     let problems = Problems::new(logs.clone());
     // Orphans of our children come to us, as they would to PID 1.
     let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -88,7 +87,7 @@ pub fn pid1() -> ! {
     let _ = spawn::reserve_descriptors();
     let layout = Layout::image();
     let echo = boot::console().map_or(Echo::None, |file| Echo::Own(file, started));
-    let logs = Logs::new(Writer::start(Some(layout.log()), echo).ok());
+    let logs = Logs::new(Writer::start(echo).ok());
     let problems = Problems::new(logs.clone());
     hook_panics(&logs);
     // Ctrl-Alt-Del comes as a signal instead of restarting the machine at once.

@@ -87,9 +87,11 @@ pub fn run(steps: &Steps<'_>, layout: &Layout, hostname: &str) -> Timestamp {
             .map(|()| "there".to_owned())
             .map_err(|e| format!("failed to {e}"))
     });
-    let mut oldest = Timestamp::UNIX_EPOCH;
     // The admin may read the logs.
     let _ = std::os::unix::fs::chown(layout.log(), Some(0), Some(crate::spawn::ADMIN.id));
+    // Whatever came of the disk: this is where `/data` leads from now on.
+    steps.logs.open(layout.log());
+    let mut oldest = Timestamp::UNIX_EPOCH;
     steps.run("clock", || {
         let (at, said) = clock::set(Path::new(STAMP), &layout.state().join(clock::FILE));
         oldest = at;

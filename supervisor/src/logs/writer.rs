@@ -3,22 +3,19 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sarai_wire::control::LogLine;
 
 use super::OWN;
+use super::disk::Disk;
 
-/// Lines that may wait for the disk.
+/// Lines that may wait for this thread.
 const QUEUE: usize = 1024;
-/// Size at which the file is rotated, bytes.
-const ROTATE_AT: u64 = 1024 * 1024;
-/// Rotated files kept beside the current one.
-const KEEP: u32 = 3;
 
 /// Where lines are shown while there is no prompt.
 pub enum Echo {
@@ -39,25 +36,40 @@ enum Order {
 /// Hands lines to the thread.
 pub struct Writer {
     orders: SyncSender<Order>,
+    folder: Arc<OnceLock<PathBuf>>,
     dropped: Arc<AtomicU64>,
     quiet: Arc<AtomicBool>,
 }
 
 impl Writer {
-    /// Starts the thread; lines go to `folder/sarai.log` (when given) and to `echo`.
-    pub fn start(folder: Option<PathBuf>, echo: Echo) -> std::io::Result<Self> {
+    /// Starts the thread. Lines go to `echo`, and wait for [`Writer::folder`] to be written.
+    pub fn start(echo: Echo) -> std::io::Result<Self> {
         let (orders, incoming) = sync_channel(QUEUE);
+        let folder = Arc::new(OnceLock::new());
         let dropped = Arc::new(AtomicU64::new(0));
         let quiet = Arc::new(AtomicBool::new(false));
-        let (lost, hushed) = (Arc::clone(&dropped), Arc::clone(&quiet));
+        let (disk, lost, hushed) = (
+            Disk::new(Arc::clone(&folder)),
+            Arc::clone(&dropped),
+            Arc::clone(&quiet),
+        );
         std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || work(&incoming, folder.as_deref(), echo, &lost, &hushed))?;
+            .spawn(move || work(&incoming, disk, echo, &lost, &hushed))?;
         Ok(Self {
             orders,
+            folder,
             dropped,
             quiet,
         })
+    }
+
+    /// The folder is there: lines go to `sarai.log` in it, those said until now first. The first call counts.
+    pub(super) fn folder(&self, folder: PathBuf) {
+        let _ = self.folder.set(folder);
+        // Wakes the thread. One that is too busy to be woken is awake.
+        let (done, _) = sync_channel(1);
+        let _ = self.orders.try_send(Order::Flush(done));
     }
 
     pub(super) fn line(&self, line: &LogLine) {
@@ -87,40 +99,41 @@ impl Writer {
     }
 }
 
-fn work(
-    incoming: &Receiver<Order>,
-    folder: Option<&Path>,
-    mut echo: Echo,
-    lost: &AtomicU64,
-    quiet: &AtomicBool,
-) {
-    let mut file = folder.map(Rotated::new);
-    while let Ok(order) = incoming.recv() {
+fn work(incoming: &Receiver<Order>, disk: Disk, mut echo: Echo, lost: &AtomicU64, quiet: &AtomicBool) {
+    let mut disk = Some(disk);
+    loop {
+        let order = match disk.as_ref().and_then(Disk::pause) {
+            Some(pause) => incoming.recv_timeout(pause),
+            None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
         match order {
-            Order::Line(line) => {
-                let dropped = lost.swap(0, Ordering::Relaxed);
-                let mut text = String::new();
-                if dropped > 0 {
-                    text = format!(
-                        "{} {OWN} ({dropped} lines were not written: the disk was too slow)\n",
-                        line.time
-                    );
-                }
-                text.push_str(&format!("{} {} {}\n", line.time, line.service, line.text));
-                if let Some(file) = &mut file {
-                    file.write(text.as_bytes());
-                }
+            Ok(Order::Line(line)) => {
                 if !quiet.load(Ordering::Relaxed) {
                     show(&mut echo, &line);
                 }
+                if let Some(disk) = &mut disk {
+                    disk.add(line, lost.swap(0, Ordering::Relaxed));
+                    disk.write();
+                }
             }
-            Order::Flush(done) => {
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(disk) = &mut disk {
+                    disk.write();
+                }
+            }
+            Ok(Order::Flush(done)) => {
+                if let Some(disk) = &mut disk {
+                    disk.write_now();
+                }
                 let _ = done.send(());
             }
-            Order::Close(done) => {
-                file = None;
+            Ok(Order::Close(done)) => {
+                if let Some(mut disk) = disk.take() {
+                    disk.write_now();
+                }
                 let _ = done.send(());
             }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -141,113 +154,48 @@ fn show(echo: &mut Echo, line: &LogLine) {
     }
 }
 
-/// `sarai.log`, `sarai.log.1` … `sarai.log.3`.
-struct Rotated {
-    path: PathBuf,
-    file: Option<(File, u64)>,
-    retry: Option<Instant>,
-}
-
-impl Rotated {
-    fn new(folder: &Path) -> Self {
-        Self {
-            path: folder.join("sarai.log"),
-            file: None,
-            retry: None,
-        }
-    }
-
-    /// A full or broken disk is tried again after ten seconds; lines until then are only in memory.
-    fn write(&mut self, bytes: &[u8]) {
-        if self.retry.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        if let Err(_e) = self.try_write(bytes) {
-            self.file = None;
-            self.retry = Some(Instant::now() + Duration::from_secs(10));
-        }
-    }
-
-    fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        if self
-            .file
-            .as_ref()
-            .is_some_and(|(_, size)| size + bytes.len() as u64 > ROTATE_AT)
-        {
-            self.file = None;
-            for n in (1..=KEEP).rev() {
-                let from = if n == 1 {
-                    self.path.clone()
-                } else {
-                    self.numbered(n - 1)
-                };
-                // A gap in the row of old files is normal.
-                let _ = std::fs::rename(from, self.numbered(n));
-            }
-        }
-        if self.file.is_none() {
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o640)
-                .open(&self.path)?;
-            let size = file.metadata()?.len();
-            self.file = Some((file, size));
-        }
-        if let Some((file, size)) = &mut self.file {
-            file.write_all(bytes)?;
-            *size += bytes.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn numbered(&self, n: u32) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{n}"));
-        name.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_is_rotated_and_old_ones_go_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = Rotated::new(dir.path());
-        for n in 0..60u32 {
-            file.write(format!("{n:03}{}\n", "x".repeat(100_000)).as_bytes());
-        }
-        let mut names: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["sarai.log", "sarai.log.1", "sarai.log.2", "sarai.log.3"]);
-        for name in names {
-            assert!(std::fs::metadata(dir.path().join(name)).unwrap().len() <= ROTATE_AT);
-        }
-        assert!(
-            std::fs::read_to_string(dir.path().join("sarai.log"))
-                .unwrap()
-                .contains("059x")
-        );
+    fn say(writer: &Writer, text: &str) {
+        writer.line(&LogLine {
+            time: "T".into(),
+            service: OWN.into(),
+            text: text.into(),
+        });
     }
 
     #[test]
     fn a_folder_that_cannot_be_written_does_not_stop_the_thread() {
-        let writer = Writer::start(Some("/nonexistent/folder".into()), Echo::None).unwrap();
-        let line = LogLine {
-            time: "t".into(),
-            service: OWN.into(),
-            text: "x".into(),
-        };
-        writer.line(&line);
-        writer.line(&line);
+        let writer = Writer::start(Echo::None).unwrap();
+        writer.folder("/nonexistent/folder".into());
+        say(&writer, "one");
+        say(&writer, "two");
         let begun = Instant::now();
-        writer.flush(Duration::from_secs(5));
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        writer.flush(Duration::from_secs(60));
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_folder_may_come_late_and_everything_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Writer::start(Echo::None).unwrap();
+        say(&writer, "one");
+        writer.flush(Duration::from_secs(60));
+        // No line has to follow for this to be written.
+        writer.folder(dir.path().to_path_buf());
+        writer.flush(Duration::from_secs(60));
+        let log = dir.path().join("sarai.log");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "T supervisor one\n");
+        say(&writer, "two");
+        writer.close(Duration::from_secs(60));
+        say(&writer, "three");
+        writer.flush(Duration::from_secs(60));
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap(),
+            "T supervisor one\nT supervisor two\n",
+            "after the end the file is let go of"
+        );
     }
 }
