@@ -46,6 +46,23 @@ prepare_models() {
     step "signing $file with the development key"
     "$root/scripts/sign" "$store/$file" --gnupghome "$dir/release/gnupg" >/dev/null
   done < <("$release/sarai-attest" manifest --manifest "$root/models-manifest.toml" list "$profile")
+  prepare_prompts "$store"
+}
+
+# The profile's prompts, from the source tree into store $1, signed like a model.
+prepare_prompts() {
+  local file id
+  fact() { "$release/sarai-attest" manifest --manifest "$root/models-manifest.toml" get "$profile" prompts "$1" 2>/dev/null; }
+  file=$(fact file) && id=$(fact id) || return 0
+  [[ -f $root/appliance/reflection/prompts/$file ]] || die "there are no prompts $file in appliance/reflection/prompts"
+  cmp -s "$root/appliance/reflection/prompts/$file" "$1/$file" ||
+    { cp "$root/appliance/reflection/prompts/$file" "$1/$file.new" && mv -f "$1/$file.new" "$1/$file"; }
+  if [[ -s $1/${file%.*}.toml.asc ]] && "$release/sarai-attest" verify "$1/$file" \
+    --keyring "$dir/release/keyring" --kind prompts --id "$id" >/dev/null 2>&1; then
+    return
+  fi
+  step "signing $file with the development key"
+  "$root/scripts/sign" "$1/$file" --gnupghome "$dir/release/gnupg" >/dev/null
 }
 
 # Writes $2 to file $1 if it says something else now; true if it did.
@@ -92,7 +109,7 @@ native_prepare() {
   cmp -s "$dir/release/keyring/development.asc" "$dir/etc/keyring/development.asc" ||
     install -m 644 "$dir/release/keyring/development.asc" "$dir/etc/keyring/development.asc"
   native_settings
-  for file in "$dir"/models/*.{gguf,toml,asc}; do
+  for file in "$dir"/models/*.{gguf,prompts,toml,asc}; do
     [[ -f $file ]] || continue
     name=$dir/data/models/${file##*/}
     # A hard link costs no space; the supervisor judges what is in the file, not what it is called.

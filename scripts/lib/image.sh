@@ -215,7 +215,7 @@ make_disk() {
   local out=$1 work=$2 tree=$2/data files=() file bytes=0 sum
   mkdir -p "$tree/models"
   if [[ -n $models ]]; then
-    for file in "$models"/*.gguf "$models"/*.toml "$models"/*.asc; do
+    for file in "$models"/*.gguf "$models"/*.prompts "$models"/*.toml "$models"/*.asc; do
       [[ -f $file ]] || continue
       files+=("$file")
       bytes=$((bytes + $(stat -Lc %s "$file")))

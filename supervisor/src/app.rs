@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use sarai_wire::control::{CpuStatus, ModelStatus};
+use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::cgroup::Tree;
@@ -55,6 +55,8 @@ pub struct Shared {
     pub orders: Orders,
     /// States of the models.
     pub models: Mutex<Vec<ModelStatus>>,
+    /// Which words the Omni-Loop uses.
+    pub prompts: Mutex<PromptsStatus>,
     /// Keys, once they are there.
     pub identity: Mutex<Option<Arc<Identity>>>,
     /// Whether the gateway has a server certificate to read.

@@ -33,6 +33,7 @@ pub mod models;
 pub mod network;
 pub mod power;
 pub mod problems;
+pub mod prompts;
 pub mod reaper;
 pub mod run;
 pub mod service;

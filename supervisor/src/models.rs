@@ -85,11 +85,7 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
     })?;
     let sequences = Sequences::load(&sequences(app))?;
     let expect = profile.expect(entry, Timestamp::now(), sequences.get(&entry.id))?;
-    let mut keyring = Keyring::load_dir(&app.layout.etc.join("keyring"))?;
-    let identity = lock(&app.identity).clone();
-    if let Some(identity) = identity {
-        keyring = keyring.with_device(&identity.device.certificate_bytes()?)?;
-    }
+    let keyring = keyring(app)?;
     let (begun, mut told) = (Instant::now(), Instant::now());
     let mut progress = |done: u64, total: u64| {
         if told.elapsed() >= Duration::from_secs(2) && total > 0 {
@@ -126,6 +122,21 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
     })
 }
 
+/// Whom this machine believes, as of now.
+pub fn keyring(app: &Shared) -> Result<Keyring, TrustError> {
+    let keyring = Keyring::load_dir(&app.layout.etc.join("keyring"))?;
+    let identity = lock(&app.identity).clone();
+    match identity {
+        Some(identity) => keyring.with_device(&identity.device.certificate_bytes()?),
+        None => Ok(keyring),
+    }
+}
+
+/// The highest sequence this machine has used of `id`.
+pub fn highest(app: &Shared, id: &str) -> Result<u64, TrustError> {
+    Ok(Sequences::load(&sequences(app))?.get(id))
+}
+
 fn sequences(app: &Shared) -> std::path::PathBuf {
     app.layout.state().join("sequences.toml")
 }
@@ -154,6 +165,9 @@ fn show(app: &Shared, role: Role, outcome: &Result<Model, TrustError>) {
 
 /// Remembers that a model of this sequence serves, so that an older one is refused from now on.
 pub fn record(app: &Shared, id: &str, sequence: u64) {
+    // One at a time: each reads, changes and writes the whole file.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = lock(&ONE);
     let recorded = Sequences::load(&sequences(app)).and_then(|mut seen| seen.record(id, sequence));
     match recorded {
         Ok(()) => app.problems.clear("sequences"),

@@ -180,6 +180,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         board: service::board::Board::default(),
         orders: service::Orders::default(),
         models: Mutex::default(),
+        prompts: Mutex::default(),
         identity: Mutex::default(),
         certified: watch::Sender::new(false),
         addresses: Mutex::default(),
@@ -289,7 +290,7 @@ fn start_services(app: &App) {
     let fallback = roles.contains(&Role::Fallback);
     app.board
         .enter(service::GATEWAY, &user(spawn::GATEWAY), &app.cores.house);
-    start_service(app, service::GATEWAY, move || Gateway { fallback });
+    start_service(app, service::GATEWAY, move || Gateway::new(fallback));
 }
 
 fn start_service<P: Program>(app: &App, name: &str, make: impl Fn() -> P + Send + 'static) {

@@ -29,6 +29,7 @@ pub fn take(app: &Shared) -> Status {
         cpu: app.cpu.clone(),
         memory: memory(app),
         models: lock(&app.models).clone(),
+        prompts: lock(&app.prompts).clone(),
         services,
         problems: app.problems.list(),
     }

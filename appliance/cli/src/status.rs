@@ -1,6 +1,6 @@
 //! The state of the machine for a person: problems first, then what runs.
 
-use sarai_wire::control::{ModelStatus, ServiceState, ServiceStatus, Status};
+use sarai_wire::control::{ModelStatus, PromptsStatus, ServiceState, ServiceStatus, Status};
 
 use crate::text::{Paint, clean, cpus, duration, painted_table, size};
 
@@ -72,11 +72,29 @@ pub fn render(status: &Status, paint: Paint) -> String {
             size(status.memory.total)
         ),
     );
+    fact("prompts", render_prompts(&status.prompts, paint));
     out.push('\n');
     out.push_str(&render_services(&status.services, paint));
     out.push('\n');
     out.push_str(&render_models(&status.models, paint));
     out
+}
+
+/// The words of the Omni-Loop: which, by whom, and why not the profile's.
+fn render_prompts(prompts: &PromptsStatus, paint: Paint) -> String {
+    let used = match (&prompts.id, &prompts.version) {
+        (Some(id), Some(version)) => format!("{} {}", clean(id, false), clean(version, false)),
+        _ => paint.busy("not known yet"),
+    };
+    let signer = prompts.signer.as_ref().map_or(String::new(), |signer| {
+        format!(", signed by {}", clean(signer, false))
+    });
+    let refused = prompts.refused.as_ref().map_or(String::new(), |reason| {
+        let file = prompts.file.as_deref().unwrap_or("file");
+        let text = format!("; {} refused: {}", clean(file, false), clean(reason, false));
+        paint.bad(&text)
+    });
+    format!("{used}{signer}{refused}")
 }
 
 /// The word for a state.
@@ -230,6 +248,13 @@ mod tests {
                     refused: None,
                 },
             ],
+            prompts: PromptsStatus {
+                file: Some("omni-loop.prompts".into()),
+                id: Some("built-in".into()),
+                version: Some("0.1.0".into()),
+                refused: Some("wrong-digest: failed to verify the file".into()),
+                ..PromptsStatus::default()
+            },
             services: vec![ServiceStatus {
                 name: "gateway".into(),
                 state: ServiceState::CrashLoop,
@@ -269,6 +294,7 @@ mod tests {
             "signal SIGKILL",
             "verified (full-hash)",
             "F00D",
+            "prompts      built-in 0.1.0; omni-loop.prompts refused: wrong-digest: failed to verify the file",
             "! big.gguf refused: UnknownSigner: no certificate for\u{fffd}ABCD",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");

@@ -179,7 +179,7 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::control::{CpuStatus, MemoryStatus, ModelStatus, ServiceStatus};
+    use sarai_wire::control::{CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, ServiceStatus};
 
     fn service(name: &str, state: ServiceState) -> ServiceStatus {
         ServiceStatus {
@@ -217,6 +217,7 @@ mod tests {
                 current: None,
             },
             models: vec![],
+            prompts: PromptsStatus::default(),
             services,
             problems: vec![],
         }

@@ -51,10 +51,15 @@ impl Birth {
 
     /// The next message; [`BirthError::Closed`] when the supervisor is gone.
     pub async fn next(&self) -> Result<ToGateway, BirthError> {
+        self.next_with_files().await.map(|(message, _files)| message)
+    }
+
+    /// The same, with the descriptors attached to it.
+    pub async fn next_with_files(&self) -> Result<(ToGateway, Vec<OwnedFd>), BirthError> {
         loop {
             let mut ready = self.0.readable().await?;
             match recv(self.0.get_ref().as_fd()) {
-                Ok((message, _fds)) => return Ok(message),
+                Ok(received) => return Ok(received),
                 Err(BirthError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready()
                 }

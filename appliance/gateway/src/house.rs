@@ -72,14 +72,14 @@ pub enum HouseError {
 
 impl House {
     /// Builds everything from what the supervisor said.
-    pub fn build(start: GatewayStart) -> Result<Self, HouseError> {
+    pub fn build(start: GatewayStart, prompts: PromptSet) -> Result<Self, HouseError> {
         let limits = Limits::try_from(&start.settings)?;
         Ok(Self {
             credentials: CredentialStore::open(start.credentials)?,
             primary: Engine::new("primary", start.primary),
             fallback: start.fallback.map(|socket| Engine::new("fallback", socket)),
             checkers: sarai_reflection::checkers::standard(),
-            prompts: PromptSet::built_in(),
+            prompts,
             metrics: Metrics::new()?,
             connections: Connections::new(limits.connections, limits.connections_per_address),
             slots: Arc::new(Semaphore::new(limits.requests)),

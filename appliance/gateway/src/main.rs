@@ -13,6 +13,7 @@
 //! | [`birth`] | what the supervisor says |
 //! | [`house`] | what every part shares; built once from the start message |
 //! | [`limits`], [`credentials`], [`keys`] | settings within bounds; certificate and keys, replaced as a whole |
+//! | [`prompts`] | the Omni-Loop's words: those of the verified file, or the built-in ones |
 //! | [`serve`], [`connections`], [`patient`] | TCP, TLS, HTTP; who has to make room; who does not read |
 //! | [`routes`], [`body`], [`json`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
 //! | [`chat`] | `POST /v1/chat/completions` |
@@ -33,6 +34,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod patient;
+mod prompts;
 mod routes;
 mod serve;
 
@@ -87,14 +89,16 @@ fn run() -> anyhow::Result<()> {
 
 async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     let birth = Birth::new(inheritance.birth).context("listen to the supervisor")?;
-    let start = match birth.next().await {
-        Ok(ToGateway::Start(start)) => start,
-        Ok(ToGateway::Stop) | Err(BirthError::Closed) => return Ok(()),
-        Ok(other) => bail!("begin: the supervisor said {other:?} before it said start"),
+    let (start, files) = match birth.next_with_files().await {
+        Ok((ToGateway::Start(start), files)) => (start, files),
+        Ok((ToGateway::Stop, _)) | Err(BirthError::Closed) => return Ok(()),
+        Ok((other, _)) => bail!("begin: the supervisor said {other:?} before it said start"),
         // The texts of these errors hold their sources already.
         Err(error) => return Err(anyhow!("{error}").context("hear how to start")),
     };
-    let built = House::build(start)
+    let prompts = prompts::choose(start.prompts.as_ref(), files);
+    let told = prompts.report();
+    let built = House::build(start, prompts.set)
         .map_err(|error| anyhow!("{error}"))
         .and_then(|house| {
             let listener =
@@ -112,6 +116,10 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     let keys = house.credentials.current().keys.len();
     let router = routes::router(Arc::clone(&house));
     tokio::spawn(serve::accept(Arc::clone(&house), router, listener));
+    birth
+        .say(&told)
+        .await
+        .context("tell the supervisor which prompts are used")?;
     birth
         .say(&FromGateway::Ready)
         .await

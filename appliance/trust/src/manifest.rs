@@ -34,6 +34,38 @@ pub struct Profile {
     pub description: String,
     /// Its models: one primary, at most one of each other role.
     pub models: Vec<Entry>,
+    /// The words of its Omni-Loop; the program's own without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
+}
+
+/// A file of prompts. It comes with the source tree and not from a third party, so that its signature vouches for it
+/// and a pin is only for those who want one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// The id its attestation must have.
+    pub id: String,
+    /// File name in the model store.
+    pub file: String,
+    /// SHA-256 that its attestation must state, if that is to be one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+}
+
+impl Prompts {
+    /// What its attestation must say.
+    #[must_use]
+    pub fn expect(&self, now: Timestamp, highest_seen: u64) -> Expect<'_> {
+        Expect {
+            kind: Kind::Prompts,
+            id: Some(&self.id),
+            sha256: self.sha256,
+            base: None,
+            now,
+            highest_seen,
+        }
+    }
 }
 
 /// What a model is for.
@@ -250,6 +282,24 @@ impl Profile {
                 return Err(about("context: 256 to 1048576 tokens"));
             }
             self.check_source(entry).map_err(|reason| about(&reason))?;
+        }
+        self.check_prompts()
+    }
+
+    fn check_prompts(&self) -> Result<(), String> {
+        let Some(prompts) = &self.prompts else {
+            return Ok(());
+        };
+        if !is_id(&prompts.id) || self.models.iter().any(|e| e.id == prompts.id) {
+            return Err("prompts: their id is no id, or a model's".into());
+        }
+        let document = document_name(&prompts.file).ok_or("prompts: file must be one plain name")?;
+        if self
+            .models
+            .iter()
+            .any(|e| document_name(&e.file).as_ref() == Some(&document))
+        {
+            return Err("prompts: their file or document is a model's".into());
         }
         Ok(())
     }

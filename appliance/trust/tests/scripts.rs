@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sarai_trust::{Attestation, Digest};
+use sarai_trust::{Attestation, Digest, Kind};
 use tempfile::TempDir;
 
 /// A folder to work in, with the programs that the scripts call.
@@ -256,6 +256,27 @@ fn a_signed_pair_is_whole_and_counts_up() {
     }
     std::fs::write(desk.path("made/x.gguf"), "GGUX").unwrap();
     assert!(verify(&[]).1.contains("wrong-digest"));
+}
+
+#[test]
+fn prompts_are_signed_like_a_model_under_the_id_that_the_manifest_says() {
+    let desk = Desk::new();
+    desk.ok("dev-key", &["dev"]);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reflection/prompts/omni-loop.prompts");
+    std::fs::copy(&shipped, desk.path("omni-loop.prompts")).unwrap();
+    let home = ["--gnupghome", "dev/gnupg"];
+    for (more, sequence) in [
+        (&[][..], 1),
+        (&["--kind", "prompts", "--version", "1.1.0"][..], 2),
+    ] {
+        let said = desk.ok("sign", &[&["omni-loop.prompts"], &home[..], more].concat());
+        assert!(said.starts_with("good: prompts omni-loop 1."), "{said}");
+        let document = Attestation::parse(desk.text("omni-loop.toml").as_bytes()).unwrap();
+        assert_eq!(
+            (document.kind, document.id.as_str(), document.sequence),
+            (Kind::Prompts, "omni-loop", sequence)
+        );
+    }
 }
 
 #[test]

@@ -122,7 +122,8 @@ pub enum FromEngine {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToGateway {
-    /// Begin to serve. No descriptors are attached: the listening TCP socket is descriptor [`LISTEN_FD`].
+    /// Begin to serve. The listening TCP socket is descriptor [`LISTEN_FD`]; attached is the verified file of prompts
+    /// where [`GatewayStart::prompts`] names one, and nothing else.
     Start(GatewayStart),
     /// Certificate, keys or engine states changed on disk or below: read them again.
     Reload,
@@ -146,6 +147,20 @@ pub struct GatewayStart {
     pub fallback: Option<std::path::PathBuf>,
     /// Limits and the Omni-Loop's settings.
     pub settings: GatewaySettings,
+    /// Prompts of the Omni-Loop, whose file is attached; without, the gateway's own.
+    #[serde(default)]
+    pub prompts: Option<PromptsStart>,
+}
+
+/// A verified file of prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptsStart {
+    /// Id of the attestation.
+    pub id: String,
+    /// Version of the attestation.
+    pub version: String,
+    /// SHA-256 of the file, lower-case hex, as attested: what is read must still be that.
+    pub sha256: String,
 }
 
 /// Limits of the gateway and settings of the Omni-Loop. The admin may change them within stated bounds.
@@ -198,6 +213,17 @@ impl Default for GatewaySettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromGateway {
+    /// Which prompts the Omni-Loop uses; said once, before [`FromGateway::Ready`].
+    Prompts {
+        /// Their id; `built-in` for the gateway's own.
+        id: String,
+        /// Their version.
+        version: String,
+        /// SHA-256 of their file, lower-case hex.
+        sha256: String,
+        /// Why those it was given are not used: the error's name and text.
+        refused: Option<String>,
+    },
     /// TLS is served.
     Ready,
     /// The gateway cannot serve; it exits after this.

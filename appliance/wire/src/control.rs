@@ -125,6 +125,9 @@ pub struct Status {
     pub memory: MemoryStatus,
     /// Models and why any is refused.
     pub models: Vec<ModelStatus>,
+    /// Words of the Omni-Loop.
+    #[serde(default)]
+    pub prompts: PromptsStatus,
     /// Services and their states.
     pub services: Vec<ServiceStatus>,
     /// What an admin should look at, in plain sentences; empty when all is well.
@@ -171,6 +174,23 @@ pub struct ModelStatus {
     /// `fs-verity` (constant time) or `full-hash`, once verified.
     pub verified_by: Option<String>,
     /// Why it is not loaded: the error's name and text.
+    pub refused: Option<String>,
+}
+
+/// The words of the Omni-Loop in use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PromptsStatus {
+    /// File name in the model store, where the profile names one.
+    pub file: Option<String>,
+    /// Their id; `built-in` for the gateway's own; `None` until the gateway has said which it uses.
+    pub id: Option<String>,
+    /// Their version.
+    pub version: Option<String>,
+    /// SHA-256 of their file.
+    pub sha256: Option<String>,
+    /// Fingerprint of the certificate that signed them, if they are not built in.
+    pub signer: Option<String>,
+    /// Why the profile's file is not used: the error's name and text.
     pub refused: Option<String>,
 }
 

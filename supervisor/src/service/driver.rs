@@ -254,7 +254,7 @@ impl<P: Program> Driver<P> {
         while running.leaving.is_none() && running.why.is_none() {
             match birth::recv::<P::From>(running.birth.get_ref().as_fd()) {
                 Ok((message, _)) => {
-                    if let Said::Failed(reason) = self.program.said(message) {
+                    if let Said::Failed(reason) = self.program.said(&self.app, message) {
                         self.cannot_serve(&mut running, &reason);
                     }
                 }
@@ -294,7 +294,7 @@ impl<P: Program> Driver<P> {
         if running.packets > MAX_PACKETS {
             return self.kill(running, format!("more than {MAX_PACKETS} messages in a second"));
         }
-        match message.map(|message| self.program.said(message)) {
+        match message.map(|message| self.program.said(&self.app, message)) {
             Ok(Said::Ready(detail)) => {
                 if self.machine.state() == ServiceState::Starting {
                     self.app.logs.say(&format!("{}: {detail}", self.program.name()));
@@ -305,6 +305,7 @@ impl<P: Program> Driver<P> {
                 }
             }
             Ok(Said::Failed(reason)) => self.cannot_serve(running, &reason),
+            Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
                 // An answer to a ping that was never sent proves nothing.
                 if seq <= running.seq {

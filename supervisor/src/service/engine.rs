@@ -119,7 +119,7 @@ impl Program for Engine {
         }
     }
 
-    fn said(&self, message: FromEngine) -> Said {
+    fn said(&mut self, _app: &App, message: FromEngine) -> Said {
         match message {
             FromEngine::Ready { info, load_ms } => Said::Ready(format!(
                 "loaded {} in {:.1} s: context {}, {} slots, CPU variant {}",

@@ -9,8 +9,8 @@ use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
 use super::program::{Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
-use crate::sockets;
 use crate::spawn::{self, Spec};
+use crate::{models, prompts, sockets};
 
 /// Time in which a certificate is expected without anyone being told that it is missing.
 const CERTIFICATE: Duration = Duration::from_secs(5);
@@ -24,7 +24,20 @@ const DRAIN_SLACK: Duration = Duration::from_secs(2);
 /// The gateway.
 pub struct Gateway {
     /// Whether the profile has a fallback engine.
-    pub fallback: bool,
+    fallback: bool,
+    /// Id and sequence of the prompts it was born with.
+    prompts: Option<(String, u64)>,
+}
+
+impl Gateway {
+    /// A gateway in front of one engine, or of two.
+    #[must_use]
+    pub fn new(fallback: bool) -> Self {
+        Self {
+            fallback,
+            prompts: None,
+        }
+    }
 }
 
 impl Program for Gateway {
@@ -37,18 +50,31 @@ impl Program for Gateway {
 
     async fn prepare(&mut self, app: &App) -> Result<Launch<ToGateway>, Hold> {
         let mut certified = app.certified.subscribe();
-        let waited = tokio::time::timeout(CERTIFICATE, certified.wait_for(|done| *done)).await;
-        if waited.is_err() {
+        let waited = tokio::time::timeout(CERTIFICATE, certified.wait_for(|done| *done))
+            .await
+            .is_ok();
+        if !waited {
             return Err(Hold::NotYet("its certificate has not been issued yet".to_owned()));
         }
         let listener = sockets::gateway(app)
             .map_err(|e| Hold::NotYet(format!("cannot listen on {}: {e}", app.config.listen)))?;
+        let (prompts, attached) = match prompts::verify(app).await {
+            Some(prompts) => {
+                self.prompts = Some(prompts.seen);
+                (Some(prompts.start), vec![prompts.file])
+            }
+            None => {
+                self.prompts = None;
+                (None, Vec::new())
+            }
+        };
         let socket = |name: &str| -> PathBuf { app.layout.engine_socket(name) };
         let start = GatewayStart {
             credentials: app.layout.gateway(),
             primary: socket(PRIMARY),
             fallback: self.fallback.then(|| socket(FALLBACK)),
             settings: app.config.gateway.clone(),
+            prompts,
         };
         let group = app.tree.as_ref().map(|tree| tree.procs(GATEWAY)).transpose();
         let connections = u64::from(app.config.gateway.max_connections);
@@ -64,18 +90,36 @@ impl Program for Gateway {
             },
             listener: Arc::clone(&listener),
             start: ToGateway::Start(start),
-            attached: Vec::new(),
+            attached,
             startup: STARTUP,
         })
     }
 
-    fn serving(&mut self, _app: &App) {}
+    fn serving(&mut self, app: &App) {
+        if let Some((id, sequence)) = self.prompts.clone() {
+            let app = App::clone(app);
+            tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
+        }
+    }
 
     /// Clients' connections wait in the backlog: the gateway comes back.
     fn resting(&mut self, _app: &App) {}
 
-    fn said(&self, message: FromGateway) -> Said {
+    fn said(&mut self, app: &App, message: FromGateway) -> Said {
         match message {
+            FromGateway::Prompts {
+                id,
+                version,
+                sha256,
+                refused,
+            } => {
+                if refused.is_some() {
+                    // Words that nobody could use must not keep older ones from coming back.
+                    self.prompts = None;
+                }
+                prompts::used(app, id, version, sha256, refused);
+                Said::Noted
+            }
             FromGateway::Ready => Said::Ready("serves TLS".to_owned()),
             FromGateway::Failed { reason } => Said::Failed(reason),
             FromGateway::Pong { seq, .. } => Said::Pong(seq),

@@ -18,6 +18,8 @@ pub enum Said {
     Failed(String),
     /// It answered this ping.
     Pong(u64),
+    /// Something that the kind of service has taken note of itself.
+    Noted,
 }
 
 /// Why a service is not started now.
@@ -58,7 +60,7 @@ pub trait Program: Send + 'static {
     /// The child serves.
     fn serving(&mut self, app: &App);
     /// What a message means.
-    fn said(&self, message: Self::From) -> Said;
+    fn said(&mut self, app: &App, message: Self::From) -> Said;
     /// A ping.
     fn ping(seq: u64) -> Self::To;
     /// The order to end.

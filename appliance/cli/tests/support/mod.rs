@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use sarai_wire::control::{
-    CpuStatus, MemoryStatus, ModelStatus, Reply, Request, ServiceState, ServiceStatus, Status,
+    CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, Reply, Request, ServiceState, ServiceStatus, Status,
 };
 
 /// A supervisor in a folder of its own.
@@ -144,6 +144,7 @@ pub fn status() -> Status {
             verified_by: Some("fs-verity".into()),
             refused: None,
         }],
+        prompts: PromptsStatus::default(),
         services: vec![ServiceStatus {
             name: "engine-primary".into(),
             state: ServiceState::Ready,

@@ -138,6 +138,7 @@ fn what_keeps_it_from_starting_is_said() {
         primary: folder.path().join("none"),
         fallback: None,
         settings,
+        prompts: None,
     };
     let too_small = GatewaySettings {
         max_body: 1,

@@ -12,6 +12,7 @@ mod fallback;
 mod hostile;
 mod http;
 mod life;
+mod prompts;
 mod reflect;
 mod stream;
 mod world;

@@ -118,7 +118,21 @@ impl Gateway {
     }
 
     pub fn say(&self, message: &ToGateway) {
-        birth::send(self.birth.as_ref().unwrap().as_fd(), message, &[]).unwrap();
+        self.say_with(message, &[]);
+    }
+
+    /// With files attached.
+    pub fn say_with(&self, message: &ToGateway, files: &[std::os::fd::RawFd]) {
+        birth::send(self.birth.as_ref().unwrap().as_fd(), message, files).unwrap();
+    }
+
+    /// Waits until it serves; what it says about its prompts before that.
+    pub fn ready(&self) -> FromGateway {
+        let prompts = self.hear();
+        assert!(matches!(prompts, FromGateway::Prompts { .. }), "{prompts:?}");
+        let ready = self.hear();
+        assert!(matches!(ready, FromGateway::Ready), "{ready:?}");
+        prompts
     }
 
     pub fn hear(&self) -> FromGateway {
@@ -190,11 +204,23 @@ pub struct World {
     pub authority: Authority,
     pub folder: PathBuf,
     pub client: Client,
+    /// What the gateway said about its prompts.
+    pub prompts: FromGateway,
     _temporary: tempfile::TempDir,
 }
 
 /// Starts a world with these settings.
 pub fn world_with(primary: Script, fallback: Option<Script>, settings: GatewaySettings) -> World {
+    world_of(primary, fallback, &[], |start| start.settings = settings)
+}
+
+/// Starts a world whose start message `change` completes, with these files attached to it.
+pub fn world_of(
+    primary: Script,
+    fallback: Option<Script>,
+    files: &[std::os::fd::RawFd],
+    change: impl FnOnce(&mut GatewayStart),
+) -> World {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().to_owned();
     let authority = Authority::new();
@@ -203,16 +229,16 @@ pub fn world_with(primary: Script, fallback: Option<Script>, settings: GatewaySe
     let primary = Engine::start(&folder, "primary", "big-model", primary);
     let fallback = fallback.map(|script| Engine::start(&folder, "fallback", "small-model", script));
     let gateway = Gateway::spawn();
-    gateway.say(&ToGateway::Start(GatewayStart {
+    let mut start = GatewayStart {
         credentials: folder.clone(),
         primary: primary.socket.clone(),
         fallback: fallback.as_ref().map(|engine| engine.socket.clone()),
-        settings,
-    }));
-    match gateway.hear() {
-        FromGateway::Ready => {}
-        other => panic!("{other:?}"),
-    }
+        settings: GatewaySettings::default(),
+        prompts: None,
+    };
+    change(&mut start);
+    gateway.say_with(&ToGateway::Start(start), files);
+    let prompts = gateway.ready();
     let client = Client {
         address: gateway.address,
         tls: tls(&authority.certificate, "http/1.1"),
@@ -225,6 +251,7 @@ pub fn world_with(primary: Script, fallback: Option<Script>, settings: GatewaySe
         authority,
         folder,
         client,
+        prompts,
         _temporary: temporary,
     }
 }

@@ -126,3 +126,29 @@ proptest! {
         let _ = Manifest::parse(&changed);
     }
 }
+
+#[test]
+fn a_profile_may_name_prompts_whose_files_are_its_own() {
+    let manifest = Manifest::parse(SHIPPED).unwrap();
+    for profile in manifest.profiles() {
+        let prompts = profile.prompts.as_ref().unwrap();
+        let expect = prompts.expect(Timestamp::UNIX_EPOCH, 2);
+        assert_eq!(
+            (expect.kind, expect.id, expect.sha256, expect.highest_seen),
+            (Kind::Prompts, Some("omni-loop"), None, 2)
+        );
+    }
+    let wrong = |from: &str, to: &str| {
+        let text = SHIPPED.replacen(from, to, 1);
+        assert_ne!(text, SHIPPED);
+        Manifest::parse(&text).unwrap_err().to_string()
+    };
+    let file = "file = \"omni-loop.prompts\"";
+    assert!(wrong(file, "file = \"a/b.prompts\"").contains("one plain name"));
+    let taken = "file = \"SmolLM2-135M-Instruct.Q4_1.prompts\"";
+    assert!(wrong(file, taken).contains("a model's"));
+    let id = "id = \"omni-loop\"";
+    assert!(wrong(id, "id = \"smollm2-135m-instruct-q4_1\"").contains("a model's"));
+    assert!(wrong(id, "id = \"-\"").contains("no id"));
+    assert!(wrong(id, "id = \"omni-loop\"\nmore = 1").contains("more"));
+}

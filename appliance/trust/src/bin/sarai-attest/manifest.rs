@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use sarai_trust::manifest::{Entry, MAX_MANIFEST, Manifest, Profile};
+use sarai_trust::manifest::{Entry, MAX_MANIFEST, Manifest, Profile, Prompts};
 use sarai_trust::{Digest, TrustError, atomic, read_bounded};
 
 /// Arguments of `manifest`.
@@ -27,11 +27,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// One model, or one field of it; a field that is not set prints nothing
+    /// One model or the prompts, or one field of that; a field that is not set prints nothing
     Get {
         /// Which profile
         profile: String,
-        /// Its id, role or file name
+        /// Its id, role (`prompts` for those) or file name
         entry: String,
         /// Such as `file`, `sha256` or `source.url`
         field: Option<String>,
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             field,
             json,
         } => {
-            let entry = serde_json::to_value(find(manifest.profile(profile)?, entry)?)?;
+            let entry = get(manifest.profile(profile)?, entry)?;
             let pointer = field
                 .as_deref()
                 .map(|f| format!("/{}", f.replace('.', "/")))
@@ -160,6 +160,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A model's entry, or the prompts' with the role that they have no field for.
+fn get(profile: &Profile, name: &str) -> anyhow::Result<serde_json::Value> {
+    let named = |p: &&Prompts| p.id == name || p.file == name || name == "prompts";
+    match profile.prompts.as_ref().filter(named) {
+        Some(prompts) => {
+            let mut value = serde_json::to_value(prompts)?;
+            value["role"] = "prompts".into();
+            Ok(value)
+        }
+        None => Ok(serde_json::to_value(find(profile, name)?)?),
+    }
 }
 
 fn find<'a>(profile: &'a Profile, name: &str) -> anyhow::Result<&'a Entry> {
