@@ -4,11 +4,12 @@ One function a judge name, found by `judge(item, answer)`. They are deliberately
 checkers: no code and no rules in common, so that each can prove the other wrong. Standard library only.
 
 What every judge refuses, whatever its name: an empty answer, one that repeats itself, one with template tokens in
-it. `about` in a judge names words of which at least one, or its plural, must be in the answer, accents and case aside.
+it, one in the other language, a constraint "kept" by giving the request back. `about` in a judge names words of which at least one, or its plural, must be in the answer, accents and case aside.
 """
 
 import ast
 import datetime
+import difflib
 import json
 import re
 import unicodedata
@@ -26,7 +27,7 @@ def named(function):
 def judge(item, answer):
     """(right, why) of an answer to an item; `why` is empty when it is right."""
     answer = answer or ""
-    why = degenerate(answer) or one(item["judge"], item, answer)
+    why = degenerate(answer) or beside(item, answer) or one(item["judge"], item, answer)
     return (not why, why)
 
 
@@ -104,14 +105,20 @@ ENGLISH = set(
 )
 
 
-def language_of(text):
-    """'en', 'es', or '' where the words don't tell."""
+def language_signs(text):
+    """How many signs of Spanish and of English a text has."""
     seen = re.findall(r"[^\W\d_]+", text.lower())
     spanish = sum(word in SPANISH for word in seen)
     english = sum(word in ENGLISH for word in seen)
     # Short answers have few such words: Spanish letters and endings then help.
     spanish += sum(bool(re.search(r"[ñáéíóú¿¡]|(?:ción|dad|mente|ando|iendo)$", word)) for word in seen)
     english += sum(bool(re.search(r"(?:tion|ness|ing|ly|ght)$|(?:th|wh|sh|ck)", word)) for word in seen)
+    return spanish, english
+
+
+def language_of(text):
+    """'en', 'es', or '' where the words don't tell."""
+    spanish, english = language_signs(text)
     if spanish == english:
         return ""
     return "es" if spanish > english else "en"
@@ -121,6 +128,8 @@ def degenerate(answer):
     """What makes an answer worthless whatever was asked, or ''."""
     if not any(c.isalnum() for c in answer):
         return "is empty"
+    if len(answer) > 8000:
+        return "goes on and on"
     if re.search(r"<\|[^|>]*\|>|\[/?INST\]|</?s>", answer):
         return "has template tokens in it"
     seen = words(plain(answer))
@@ -131,6 +140,30 @@ def degenerate(answer):
     long_lines = [line for line in lines(plain(answer)) if len(line) > 15]
     if any(long_lines.count(line) >= 3 for line in set(long_lines)):
         return "repeats a line"
+    bare = [re.sub(r"\W", "", word) for word in seen]
+    fours = list(zip(bare, bare[1:], bare[2:], bare[3:]))
+    if any(fours.count(four) >= 3 for four in set(fours)):
+        return "repeats itself"
+    long_sentences = [sentence.strip() for sentence in sentences(plain(answer)) if len(words(sentence)) >= 5]
+    if len(set(long_sentences)) < len(long_sentences):
+        return "says a sentence twice"
+    return ""
+
+
+def beside(item, answer):
+    """What makes an answer none to this request, whatever its judge looks at, or ''."""
+    name, asked = item["judge"]["name"], item["messages"][-1]["content"] if item["messages"] else ""
+    if item.get("kind") == "constraints" and name not in ("echo", "repeats_question"):
+        alike = difflib.SequenceMatcher(None, words(plain(asked)), words(plain(answer)), autojunk=False)
+        if alike.ratio() >= 0.75:
+            return "gives the request back"
+    # Who asks for a language, or about one, may get either.
+    if item.get("kind") != "format" and not re.search(r"ingl[eé]s|espa[nñ]ol|english|spanish", asked.lower()):
+        spanish, english = language_signs(answer)
+        if item.get("language") == "es" and english >= spanish + 4:
+            return "is in English"
+        if item.get("language") == "en" and spanish >= english + 4:
+            return "is in Spanish"
     return ""
 
 
@@ -190,9 +223,9 @@ def bullet_count(spec, item, answer):
 def numbered_count(spec, item, answer):
     """A list numbered 1, 2, 3 … with exactly, at_least, at_most so many items, none said twice."""
     found = numbered_lines(answer)
-    numbers = [int(re.match(r"\d+", line)[0]) for line in found]
-    if numbers != list(range(1, len(found) + 1)):
-        return f"is numbered {numbers}"
+    signs = [re.match(r"\d+", line)[0] for line in found]
+    if signs != [str(n + 1) for n in range(len(found))]:
+        return f"is numbered {' '.join(signs)[:40]}"
     texts = [plain(re.sub(r"^\d+[.)]\s+", "", line)) for line in found]
     if len(set(texts)) < len(texts):
         return "says an item twice"
@@ -476,7 +509,7 @@ NUMBER = re.compile(r"(?<![\w.,])[-−]?\d+(?:[.,\u00a0\u202f]\d{3})*(?:[.,]\d+)
 
 def readings(text):
     """What a written number may mean: 1.234 is a thousand to some and one and a bit to others."""
-    text = text.replace("−", "-")
+    text = text.replace("−", "-")[:60]
     bare = re.sub(r"[\u00a0\u202f]", "", text)
     found = set()
     if re.fullmatch(r"-?\d{1,3}(?:[.,]\d{3})+", bare):
@@ -695,11 +728,11 @@ def extract(spec, item, answer):
 
 @named
 def closed(spec, item, answer):
-    """One of `accept` stands in the answer, not after "not"; none of `reject` does."""
+    """One of `accept` stands in the answer's first 30 words, not after "not"; none of `reject` in it."""
     for wrong in spec.get("reject", []):
         if has_phrase(answer, wrong):
             return f"says {wrong!r}"
-    text = re.sub(r"\s+", " ", plain(answer))
+    text = " ".join(plain(answer).split()[:30])
     hits = [
         match for one in spec["accept"] for match in re.finditer(r"(?<!\w)" + re.escape(plain(one)) + r"(?!\w)", text)
     ]
@@ -741,7 +774,7 @@ TYPES = {
     "string": lambda v: isinstance(v, str),
     "boolean": lambda v: isinstance(v, bool),
     "null": lambda v: v is None,
-    "integer": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v == int(v),
+    "integer": lambda v: not isinstance(v, bool) and (isinstance(v, int) or isinstance(v, float) and v.is_integer()),
     "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
 }
 KEYWORDS = set(

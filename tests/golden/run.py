@@ -449,9 +449,13 @@ def main():
         if options.peer_url:
             naive = Server(options.peer_url, timeout=options.timeout)
             asks["peer"] = lambda item: ask_naively(naive, item)
-        warm = {**items[0], "max_tokens": 1}
-        for side in asks:
-            asks[side](warm)
+        greeting = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        for one in [server, naive] if options.peer_url else [server]:
+            try:
+                one.ask(request_of(greeting))
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                print(f"scripts/golden: {one.host}:{one.port} does not answer: {error}", file=sys.stderr)
+                return 2
         out = open(options.out, "w", encoding="utf-8") if options.out else None
         records, interrupted = run(items, asks, options.jobs, out)
         if out:

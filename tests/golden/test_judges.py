@@ -266,7 +266,7 @@ CASES = {
             {"accept": ["Paris", "París"], "reject": ["Lyon"]},
             "",
             ["Paris.", "The capital is PARIS.", "Es París"],
-            ["Lyon", "Paris or Lyon", "It is not Paris.", "Parisian"],
+            ["Lyon", "Paris or Lyon", "It is not Paris.", "Parisian", " ".join(map(str, range(30))) + " Paris"],
         ),
         ({"accept": ["H2O", "H₂O"]}, "", ["It is H2O.", "H₂O"], ["CO2", "H2O2"]),
     ],
@@ -322,9 +322,36 @@ class Judges(unittest.TestCase):
 
     def test_what_no_judge_lets_pass(self):
         item = {"judge": {"name": "word_count", "at_least": 0}, "messages": []}
-        for answer in ("", None, " \n", "...", "Hi <|im_end|>", "so it goes " * 9, "It is what it is now.\n" * 3):
+        for answer in (
+            "",
+            None,
+            " \n",
+            "...",
+            "Hi <|im_end|>",
+            "so it goes " * 9,
+            "It is what it is now.\n" * 3,
+            "1." * 9999,
+        ):
             self.assertFalse(judges.judge(item, answer)[0], answer)
         self.assertTrue(judges.judge(item, "It is fine.")[0])
+
+    def test_what_is_beside_the_request(self):
+        item = {
+            "kind": "constraints",
+            "language": "es",
+            "judge": {"name": "word_count", "at_most": 20},
+            "messages": [{"role": "user", "content": "Háblame del agua en no más de 20 palabras, por favor."}],
+        }
+        self.assertTrue(judges.judge(item, "El agua es un líquido que todos los seres vivos necesitan.")[0])
+        for answer in (
+            "Hablame del agua en no más de 20 palabras.",
+            "The water is a liquid that all of the living things need.",
+            "El agua es un líquido sano. El agua es un líquido sano.",
+            "El agua de mar, el agua de mar, el agua de mar",
+        ):
+            self.assertFalse(judges.judge(item, answer)[0], answer)
+        item["messages"][0]["content"] = "Háblame del agua en inglés y en no más de 20 palabras."
+        self.assertTrue(judges.judge(item, "The water is a liquid that all of the living things need.")[0])
 
     def test_json_by_its_schema(self):
         item = {"judge": {"name": "json_schema", "values": {"name": ["Ann"]}}, "messages": []}
