@@ -10,17 +10,21 @@ use anyhow::{Context as _, Result, bail};
 use sarai_wire::birth::{self, BirthError, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::Info;
 
+use crate::constraint::Grammars;
 use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextParams};
 use crate::llama::model::Model;
 use crate::llama::threadpool::{Threadpool, choose_cpus};
 use crate::prompt::Markers;
+use crate::scoring::EXTRA_ROWS;
 use crate::server::{self, Frontend};
 use crate::shared::Shared;
 use crate::template::Template;
 use crate::worker::{Sizes, Worker};
 use crate::{config, info};
 
+/// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
+const STACK: usize = 64 * 1024 * 1024;
 /// How long connections have at the end to write what they owe.
 const WRITE_TIME: Duration = Duration::from_secs(1);
 
@@ -42,6 +46,7 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
         let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
         std::thread::Builder::new()
             .name("decode".into())
+            .stack_size(STACK)
             .spawn(move || {
                 let status = live(&start, model, listener, &socket, &shared);
                 std::process::exit(status);
@@ -152,6 +157,7 @@ fn work(
             context: params.context,
             slots: params.slots,
             batch: params.batch,
+            rows: params.slots + u32::try_from(EXTRA_ROWS)?,
             kv_type: params.kv_type,
         },
     )?;
@@ -172,7 +178,14 @@ fn work(
             crate::warning!("failed to {error}");
         }
     });
-    let mut worker = Worker::new(context, vocab, sizes, Arc::clone(shared), pong);
+    let mut worker = Worker::new(
+        context,
+        vocab,
+        Arc::clone(&frontend.markers),
+        sizes,
+        Arc::clone(shared),
+        pong,
+    );
     worker.warm_up()?;
     server::start(listener, Arc::clone(&frontend), Arc::clone(shared)).context("serve the socket")?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
@@ -205,9 +218,10 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
     }
     let text = |token: Option<i32>| token.map(|token| vocab.raw_text(token)).unwrap_or_default();
     let template = Template::new(source, text(vocab.bos()), text(vocab.eos()))?;
-    let markers = Markers::new(vocab.specials(), template.source());
+    let markers = Arc::new(Markers::new(vocab.specials(), template.source()));
     Ok(Frontend {
         vocab,
+        grammars: Grammars::new(vocab),
         markers,
         longest_piece: vocab.longest_piece(),
         info: Info {

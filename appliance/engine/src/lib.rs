@@ -10,13 +10,17 @@
 //! **Never:** opens a model by path, opens a socket of its own, forks, or cuts a prompt.
 //!
 //! How a request walks: [`server`] reads it on the connection's thread, [`validate`] checks it, [`template`] and
-//! [`prompt`] turn it into tokens, [`queue`] keeps it until a slot is free, [`worker`] decodes all slots together
-//! in steps planned by [`plan`], [`sampling`] picks the tokens, [`answer`] makes text of them, [`mailbox`] carries
-//! the events back to the connection's thread. [`birth`] starts all of it and talks to the supervisor.
+//! [`prompt`] turn it into tokens, [`constraint`] compiles what the answer must match, [`queue`] keeps it until a
+//! slot is free and [`admission`] says how much of it that slot holds, [`worker`] decodes all slots together in steps planned by [`plan`], [`generating`] has [`sampling`]
+//! pick the tokens and [`answer`] make text of them, [`scoring`] reads off how likely a given text is, [`mailbox`]
+//! carries the events back to the connection's thread. [`birth`] starts all of it and talks to the supervisor.
 
+pub mod admission;
 pub mod answer;
 pub mod birth;
 pub mod config;
+pub mod constraint;
+pub mod generating;
 pub mod llama;
 pub mod log;
 pub mod mailbox;
@@ -25,6 +29,7 @@ pub mod prefix;
 pub mod prompt;
 pub mod queue;
 pub mod sampling;
+pub mod scoring;
 pub mod server;
 pub mod shared;
 pub mod slot;

@@ -46,15 +46,47 @@ impl Cached {
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         common.min(prompt.len().saturating_sub(1))
     }
+
+    /// How many of the tokens that follow `prompt` here spell the beginning of `text`, and with how many bytes.
+    /// An answer is found again this way whatever tokens it was sampled in. `piece` gives a token's bytes.
+    pub fn spells(
+        &self,
+        key: &KvKey,
+        prompt: &[Token],
+        text: &str,
+        mut piece: impl FnMut(Token, &mut Vec<u8>),
+    ) -> (usize, usize) {
+        let mut found = (0, 0);
+        if self.key != *key || !self.tokens.starts_with(prompt) {
+            return found;
+        }
+        let (mut bytes, mut at) = (Vec::new(), 0);
+        for (index, token) in self.tokens[prompt.len()..].iter().enumerate() {
+            bytes.clear();
+            piece(*token, &mut bytes);
+            // A control token has no bytes: no text spells it.
+            if bytes.is_empty() || !text.as_bytes()[at..].starts_with(&bytes) {
+                break;
+            }
+            at += bytes.len();
+            // What is left must be text that can be tokenised.
+            if text.is_char_boundary(at) {
+                found = (index + 1, at);
+            }
+        }
+        found
+    }
 }
 
 /// An idle slot as the choice sees it.
 #[derive(Debug)]
-pub struct Idle<'a> {
+pub struct Idle {
     /// Its number.
     pub slot: usize,
-    /// What it holds.
-    pub cached: &'a Cached,
+    /// How many tokens of the prompt it holds.
+    pub common: usize,
+    /// How many it holds in all.
+    pub held: usize,
     /// When it was used last, on a counter; 0 is never.
     pub used: u64,
 }
@@ -62,20 +94,19 @@ pub struct Idle<'a> {
 /// The slot for a prompt: the one with the longest common prefix, provided the prompt keeps more than half of
 /// what the slot holds; otherwise the one unused for longest. Without the proviso, a few tokens that every
 /// conversation begins with would make all of them fight over one slot while others stay empty.
-pub fn choose<'a>(
-    idle: impl IntoIterator<Item = Idle<'a>>,
-    key: &KvKey,
-    prompt: &[Token],
-) -> Option<(usize, usize)> {
+///
+/// `asked` is the length of the conversation alone: a slot that holds all of it is the conversation's own, however
+/// long the answer was that lies behind it.
+pub fn choose(idle: impl IntoIterator<Item = Idle>, asked: usize) -> Option<usize> {
     idle.into_iter()
         .map(|idle| {
-            let common = idle.cached.reusable(key, prompt);
-            let continues = common * 2 > idle.cached.tokens.len();
-            let rank = if continues { common } else { 0 };
-            (rank, std::cmp::Reverse(idle.used), idle.slot, common)
+            // The last token is always computed again, so that one may be missing.
+            let continues = idle.common * 2 > idle.held || (asked > 1 && idle.common + 1 >= asked);
+            let rank = if continues { idle.common } else { 0 };
+            (rank, std::cmp::Reverse(idle.used), idle.slot)
         })
-        .max_by_key(|(rank, used, slot, _)| (*rank, *used, std::cmp::Reverse(*slot)))
-        .map(|(_, _, slot, common)| (slot, common))
+        .max_by_key(|(rank, used, slot)| (*rank, *used, std::cmp::Reverse(*slot)))
+        .map(|(_, _, slot)| slot)
 }
 
 /// The part of a context that a rewind needs.
@@ -149,12 +180,39 @@ mod tests {
     }
 
     fn pick(slots: &[(Cached, u64)], prompt: &[Token]) -> Option<(usize, usize)> {
+        let common = |cached: &Cached| cached.reusable(&KvKey::text("m"), prompt);
         let idle = slots.iter().enumerate().map(|(slot, (cached, used))| Idle {
             slot,
-            cached,
+            common: common(cached),
+            held: cached.tokens.len(),
             used: *used,
         });
-        choose(idle, &KvKey::text("m"), prompt)
+        choose(idle, prompt.len()).map(|slot| (slot, common(&slots[slot].0)))
+    }
+
+    #[test]
+    fn an_answer_is_found_by_its_bytes_whatever_its_tokens() {
+        let words = ["", "ab", "c", "é", "x"];
+        let piece = |token: Token, to: &mut Vec<u8>| match token {
+            // The two halves of a character.
+            10 => to.push("é".as_bytes()[0]),
+            11 => to.push("é".as_bytes()[1]),
+            other => to.extend_from_slice(words[usize::try_from(other).unwrap()].as_bytes()),
+        };
+        let spells = |tokens: &[Token], text| {
+            let held = cached(tokens);
+            held.spells(&KvKey::text("m"), &[4, 4], text, piece)
+        };
+        assert_eq!(spells(&[4, 4, 1, 2, 1], "abc"), (2, 3));
+        assert_eq!(spells(&[4, 4, 1, 2], "abcab"), (2, 3));
+        assert_eq!(spells(&[4, 4, 1, 2], "abX"), (1, 2));
+        assert_eq!(spells(&[4, 4, 1], "a"), (0, 0));
+        assert_eq!(spells(&[4, 1, 1], "ab"), (0, 0));
+        assert_eq!(spells(&[4, 4, 0, 1], "ab"), (0, 0));
+        assert_eq!(spells(&[4, 4, 1, 10, 11], "abé"), (3, 4));
+        assert_eq!(spells(&[4, 4, 1, 10], "abé"), (1, 2));
+        let other = cached(&[4, 4, 1]);
+        assert_eq!(other.spells(&KvKey::text("n"), &[4, 4], "ab", piece), (0, 0));
     }
 
     #[test]

@@ -117,6 +117,13 @@ pub fn tokenise(rendered: &Rendered, markers: &Markers, vocab: &impl Tokenise) -
     tokens
 }
 
+/// The tokens of a text in which no marker counts.
+pub fn plain(text: &str, markers: &Markers, vocab: &impl Tokenise) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    push_plain(text, markers, vocab, &mut tokens);
+    tokens
+}
+
 /// Tokenises text in which no marker counts. Control tokens do not come out of plain text by themselves, but
 /// user-defined ones do, so their texts are cut in two.
 fn push_plain(text: &str, markers: &Markers, vocab: &impl Tokenise, tokens: &mut Vec<Token>) {

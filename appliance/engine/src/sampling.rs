@@ -54,6 +54,7 @@ pub struct Scratch {
     terms: Vec<f32>,
     nucleus: Vec<u32>,
     border: Vec<u32>,
+    masked: Vec<f32>,
     /// The alternatives of the last [`choose`], best first.
     pub top: Vec<(Token, f32)>,
 }
@@ -65,6 +66,7 @@ impl Scratch {
             terms: vec![0.0; size],
             nucleus: Vec::with_capacity(size),
             border: Vec::with_capacity(size),
+            masked: Vec::new(),
             top: Vec::with_capacity(32),
         }
     }
@@ -84,30 +86,36 @@ pub struct Choice {
 #[error("choose a token: the model's logits are not finite numbers")]
 pub struct NotFinite;
 
-/// Chooses from `logits` and puts the `top` most likely tokens into `scratch.top`.
+/// Which tokens may be chosen: bit `i % 32` of word `i / 32` is token `i`.
+pub type Mask<'a> = Option<&'a [u32]>;
+
+/// Chooses from `logits` what `mask` allows, and puts the `top` most likely tokens into `scratch.top`. The mask is
+/// applied before temperature and nucleus; log-probabilities know nothing of it.
 ///
 /// # Errors
-/// [`NotFinite`] when the logits are no distribution.
+/// [`NotFinite`] when the logits are no distribution, or nothing that is allowed can be chosen.
 pub fn choose(
     logits: &[f32],
+    mask: Mask<'_>,
     sampling: &Sampling,
     random: &mut Random,
     top: usize,
     scratch: &mut Scratch,
 ) -> Result<Choice, NotFinite> {
     let (best, max) = softmax::largest(logits).ok_or(NotFinite)?;
-    let mass = softmax::sum(logits, max);
-    let index = if sampling.temperature <= 0.0 {
-        best
-    } else {
-        scratch.terms.resize(logits.len(), 0.0);
-        draw(logits, max, best, sampling, random, scratch)
+    let log_mass = log_mass(logits, max);
+    let index = match mask {
+        None => pick(logits, max, best, sampling, random, scratch),
+        Some(mask) => {
+            // Taken out and put back: the draw borrows the rest of the scratch.
+            let mut masked = std::mem::take(&mut scratch.masked);
+            apply(mask, logits, &mut masked);
+            let index = softmax::largest(&masked)
+                .map(|(best, max)| pick(&masked, max, best, sampling, random, scratch));
+            scratch.masked = masked;
+            index.ok_or(NotFinite)?
+        }
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a logarithm of at most the vocabulary's size"
-    )]
-    let log_mass = mass.ln() as f32;
     let logprob = |index: usize| logits[index] - max - log_mass;
     find_top(logits, top, &mut scratch.top);
     for (_, value) in &mut scratch.top {
@@ -117,6 +125,59 @@ pub fn choose(
         token: id(index),
         logprob: logprob(index),
     })
+}
+
+/// The log-probability of `token` under the unmodified distribution.
+///
+/// # Errors
+/// [`NotFinite`] when the logits are no distribution or the token is none of theirs.
+pub fn logprob(logits: &[f32], token: Token) -> Result<f32, NotFinite> {
+    let (_, max) = softmax::largest(logits).ok_or(NotFinite)?;
+    let logit = usize::try_from(token).ok().and_then(|token| logits.get(token));
+    Ok(logit.ok_or(NotFinite)? - max - log_mass(logits, max))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a logarithm of at most the vocabulary's size"
+)]
+fn log_mass(logits: &[f32], max: f32) -> f32 {
+    softmax::sum(logits, max).ln() as f32
+}
+
+/// Copies `logits`, with -∞ for what `mask` forbids or does not mention.
+fn apply(mask: &[u32], logits: &[f32], to: &mut Vec<f32>) {
+    to.clear();
+    to.reserve(logits.len());
+    let words = mask.iter().copied().chain(std::iter::repeat(0));
+    for (chunk, word) in logits.chunks(32).zip(words) {
+        match word {
+            0 => to.resize(to.len() + chunk.len(), f32::NEG_INFINITY),
+            u32::MAX => to.extend_from_slice(chunk),
+            word => to.extend(chunk.iter().enumerate().map(|(bit, logit)| {
+                if word >> bit & 1 == 1 {
+                    *logit
+                } else {
+                    f32::NEG_INFINITY
+                }
+            })),
+        }
+    }
+}
+
+fn pick(
+    logits: &[f32],
+    max: f32,
+    best: usize,
+    sampling: &Sampling,
+    random: &mut Random,
+    scratch: &mut Scratch,
+) -> usize {
+    if sampling.temperature <= 0.0 {
+        return best;
+    }
+    scratch.terms.resize(logits.len(), 0.0);
+    draw(logits, max, best, sampling, random, scratch)
 }
 
 /// Vocabularies are counted in `i32` by llama.cpp, so every index fits.
@@ -236,7 +297,7 @@ mod tests {
             seed: None,
         };
         let mut scratch = Scratch::new(logits.len());
-        choose(logits, &sampling, &mut Random::new(seed), 0, &mut scratch).unwrap()
+        choose(logits, None, &sampling, &mut Random::new(seed), 0, &mut scratch).unwrap()
     }
 
     #[test]
@@ -260,7 +321,7 @@ mod tests {
             };
             (0..50)
                 .map(|_| {
-                    choose(&logits, &sampling, &mut random, 0, &mut scratch)
+                    choose(&logits, None, &sampling, &mut random, 0, &mut scratch)
                         .unwrap()
                         .token
                 })
@@ -283,7 +344,7 @@ mod tests {
             seed: None,
         };
         for _ in 0..30_000 {
-            let choice = choose(&logits, &sampling, &mut random, 0, &mut scratch).unwrap();
+            let choice = choose(&logits, None, &sampling, &mut random, 0, &mut scratch).unwrap();
             counts[usize::try_from(choice.token).unwrap()] += 1;
         }
         for (count, logit) in counts.iter().zip(logits) {
@@ -308,10 +369,52 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_decides_what_is_chosen_and_not_what_is_reported() {
+        let logits: Vec<f32> = (0..70).map(|i| (i as f32 * 0.7).sin() * 4.0).collect();
+        // Tokens 3, 40 and 69.
+        let mask = [1 << 3, 1 << (40 - 32), 1 << (69 - 64)];
+        let mut scratch = Scratch::new(logits.len());
+        let mut random = Random::new(5);
+        for temperature in [0.0, 0.7, 2.0] {
+            for top_p in [1.0, 0.9, 0.1] {
+                let sampling = Sampling {
+                    temperature,
+                    top_p,
+                    seed: None,
+                };
+                for _ in 0..200 {
+                    let choice =
+                        choose(&logits, Some(&mask), &sampling, &mut random, 2, &mut scratch).unwrap();
+                    assert!([3, 40, 69].contains(&choice.token));
+                    assert_eq!(choice.logprob, logprob(&logits, choice.token).unwrap());
+                    assert!(scratch.top[0].1 > choice.logprob);
+                }
+            }
+        }
+        let none = choose(
+            &logits,
+            Some(&[0, 0]),
+            &Sampling::default(),
+            &mut random,
+            0,
+            &mut scratch,
+        );
+        assert_eq!(none, Err(NotFinite));
+        assert_eq!(logprob(&logits, 70), Err(NotFinite));
+    }
+
+    #[test]
     fn broken_logits_are_an_error() {
         let sampling = Sampling::default();
         let mut scratch = Scratch::new(2);
-        let broken = choose(&[0.0, f32::NAN], &sampling, &mut Random::new(0), 0, &mut scratch);
+        let broken = choose(
+            &[0.0, f32::NAN],
+            None,
+            &sampling,
+            &mut Random::new(0),
+            0,
+            &mut scratch,
+        );
         assert_eq!(broken, Err(NotFinite));
     }
 
@@ -347,7 +450,7 @@ mod tests {
         ) {
             let mut scratch = Scratch::new(logits.len());
             let greedy = Sampling::default();
-            let choice = choose(&logits, &greedy, &mut Random::new(0), count, &mut scratch).unwrap();
+            let choice = choose(&logits, None, &greedy, &mut Random::new(0), count, &mut scratch).unwrap();
             let mut sorted: Vec<usize> = (0..logits.len()).collect();
             sorted.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
             let expected: Vec<Token> = sorted.iter().take(count).map(|i| id(*i)).collect();

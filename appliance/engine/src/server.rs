@@ -11,14 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sarai_wire::engine::{Error, ErrorKind, Event, Generate, Info, Request};
+use sarai_wire::engine::{Error, ErrorKind, Event, Generate, Info, Message, Request, Score};
 use sarai_wire::frame::{self, FrameError};
 
+use crate::constraint::Grammars;
+use crate::llama::Token;
 use crate::llama::vocab::Vocab;
 use crate::mailbox::Mailbox;
 use crate::prefix::KvKey;
 use crate::prompt::{self, Markers};
-use crate::shared::{Job, Shared};
+use crate::shared::{Generation, Job, Shared, Task};
 use crate::template::Template;
 use crate::validate::{self, invalid};
 
@@ -33,10 +35,12 @@ const STACK: usize = 8 * 1024 * 1024;
 pub struct Frontend {
     /// The loaded model's vocabulary.
     pub vocab: Vocab<'static>,
+    /// Compiles constraints for it.
+    pub grammars: Grammars,
     /// Its chat template.
     pub template: Template,
     /// Tokens that only the template may write.
-    pub markers: Markers,
+    pub markers: Arc<Markers>,
     /// Bytes of the longest token.
     pub longest_piece: usize,
     /// What is loaded; the counts are filled in when asked.
@@ -44,19 +48,14 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// The tokens of a request's prompt.
-    fn prompt(&self, request: &Generate) -> Result<Vec<crate::llama::Token>, Error> {
-        validate::check(request)?;
-        let context = self.info.context;
-        let bytes: usize = request
-            .messages
-            .iter()
-            .map(|message| message.content.trim().len())
-            .sum();
-        validate::check_least_length(bytes / self.longest_piece, context)?;
+    /// The tokens of a conversation that goes on with a text of `more` bytes.
+    fn conversation(&self, messages: &[Message], more: usize) -> Result<Vec<Token>, Error> {
+        let contents = messages.iter().map(|message| message.content.trim().len());
+        let bytes = contents.sum::<usize>() + more;
+        validate::check_least_length(bytes / self.longest_piece, self.info.context)?;
         let rendered = self
             .template
-            .render(&request.messages, &self.markers.texts())
+            .render(messages, &self.markers.texts())
             .map_err(|error| invalid(format!("failed to {error}")))?;
         let mut tokens = prompt::tokenise(&rendered, &self.markers, &self.vocab);
         if self.vocab.adds_bos()
@@ -68,8 +67,45 @@ impl Frontend {
         if tokens.is_empty() {
             return Err(invalid("the conversation renders to an empty prompt"));
         }
-        validate::check_length(tokens.len(), context)?;
         Ok(tokens)
+    }
+
+    fn plain(&self, text: &str) -> Vec<Token> {
+        prompt::plain(text, &self.markers, &self.vocab)
+    }
+
+    /// The prompt and the task of a generation.
+    fn generation(&self, mut request: Generate) -> Result<(Vec<Token>, Task), Error> {
+        validate::check(&request)?;
+        let prompt = self.conversation(&request.messages, request.prefix.len())?;
+        request.messages = Vec::new();
+        let prefix = self.plain(&request.prefix);
+        validate::check_length(prompt.len() + prefix.len(), self.info.context)?;
+        let constraint = request.constraint.take();
+        let matching = constraint
+            .map(|constraint| self.grammars.compile(&constraint, &prefix))
+            .transpose()
+            .map_err(|error| invalid(format!("failed to {error}")))?;
+        let seed = match request.sampling.seed {
+            Some(seed) => seed,
+            None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
+        };
+        let generation = Generation {
+            request,
+            prefix,
+            matching,
+            seed,
+        };
+        Ok((prompt, Task::Generate(Box::new(generation))))
+    }
+
+    /// The prompt and the task of a scoring.
+    fn scoring(&self, request: &Score) -> Result<(Vec<Token>, Task), Error> {
+        validate::check_score(request)?;
+        let prompt = self.conversation(&request.messages, request.text.len())?;
+        let text = self.plain(&request.text);
+        validate::check_scored_length(prompt.len(), text.len(), self.info.context)?;
+        Ok((prompt, Task::Score(text)))
     }
 }
 
@@ -164,10 +200,14 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
         }
         let written = match frame::read::<Request>(stream) {
             Ok(Request::Info) => frame::write(stream, &Event::Info(info(frontend, shared))),
-            Ok(Request::Score(_)) => {
-                frame::write(stream, &Event::Error(invalid("this engine does not score")))
+            Ok(Request::Score(request)) => {
+                let made = frontend.scoring(&request);
+                answer(stream, request.client, made, frontend, shared)
             }
-            Ok(Request::Generate(request)) => generate(stream, request, frontend, shared),
+            Ok(Request::Generate(request)) => {
+                let client = request.client.clone();
+                answer(stream, client, frontend.generation(request), frontend, shared)
+            }
             // The frame was read to its end, so the next one can follow.
             Err(error @ FrameError::Decode(_)) => {
                 frame::write(stream, &Event::Error(invalid(format!("failed to {error}"))))
@@ -193,14 +233,15 @@ fn info(frontend: &Frontend, shared: &Shared) -> Info {
     }
 }
 
-fn generate(
+fn answer(
     stream: &mut UnixStream,
-    mut request: Generate,
+    client: String,
+    made: Result<(Vec<Token>, Task), Error>,
     frontend: &Frontend,
     shared: &Shared,
 ) -> Result<(), FrameError> {
     let _open = shared.open();
-    let mailbox = match submit(&mut request, frontend, shared) {
+    let mailbox = match made.and_then(|(prompt, task)| submit(client, prompt, task, frontend, shared)) {
         Ok(mailbox) => mailbox,
         Err(error) => return frame::write(stream, &Event::Error(error)),
     };
@@ -212,24 +253,27 @@ fn generate(
     result
 }
 
-fn submit(request: &mut Generate, frontend: &Frontend, shared: &Shared) -> Result<Arc<Mailbox>, Error> {
-    let prompt = frontend.prompt(request)?;
-    request.messages = Vec::new();
-    let failed = |what: String| Error {
+fn failed(message: String) -> Error {
+    Error {
         kind: ErrorKind::Failed,
-        message: what,
-    };
-    let seed = match request.sampling.seed {
-        Some(seed) => seed,
-        None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
-    };
+        message,
+    }
+}
+
+fn submit(
+    client: String,
+    prompt: Vec<Token>,
+    task: Task,
+    frontend: &Frontend,
+    shared: &Shared,
+) -> Result<Arc<Mailbox>, Error> {
     let mailbox = Mailbox::new().map_err(|e| failed(format!("failed to make a mailbox: {e}")))?;
     let mailbox = Arc::new(mailbox);
     shared.submit(Job {
-        request: request.clone(),
+        client,
         prompt,
         key: KvKey::text(&frontend.info.digest),
-        seed,
+        task,
         mailbox: Arc::clone(&mailbox),
         queued: Instant::now(),
     })?;
@@ -253,7 +297,7 @@ fn pump(stream: &mut UnixStream, mailbox: &Mailbox) -> Result<(), FrameError> {
             return Err(FrameError::Closed);
         }
         for event in mailbox.take() {
-            let last = matches!(event, Event::Done(_) | Event::Error(_));
+            let last = matches!(event, Event::Done(_) | Event::Scored(_) | Event::Error(_));
             frame::write(stream, &event)?;
             if last {
                 return Ok(());

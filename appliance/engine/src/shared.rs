@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sarai_wire::engine::{Error, ErrorKind, Generate};
 
+use crate::constraint::Matching;
 use crate::llama::Token;
 use crate::mailbox::Mailbox;
 use crate::prefix::KvKey;
@@ -17,18 +18,40 @@ const MAX_PINGS: usize = 16;
 /// A request ready to run.
 #[derive(Debug)]
 pub struct Job {
-    /// The request; its messages are already in `prompt`.
-    pub request: Generate,
-    /// The prompt.
+    /// Whose it is.
+    pub client: String,
+    /// The rendered conversation.
     pub prompt: Vec<Token>,
     /// What its KV cache depends on besides the tokens.
     pub key: KvKey,
-    /// Seed of the draw.
-    pub seed: u64,
+    /// What to do after the prompt.
+    pub task: Task,
     /// Where its events go.
     pub mailbox: Arc<Mailbox>,
     /// When it came.
     pub queued: Instant,
+}
+
+/// What a request wants.
+#[derive(Debug)]
+pub enum Task {
+    /// An answer.
+    Generate(Box<Generation>),
+    /// The log-probabilities of these tokens.
+    Score(Vec<Token>),
+}
+
+/// An answer to generate.
+#[derive(Debug)]
+pub struct Generation {
+    /// The request; its messages are already in the prompt.
+    pub request: Generate,
+    /// The tokens of its prefix, as the tokeniser makes them.
+    pub prefix: Vec<Token>,
+    /// Its constraint, which has seen the prefix.
+    pub matching: Option<Matching>,
+    /// Seed of the draw.
+    pub seed: u64,
 }
 
 /// What waits for the decode thread.
@@ -111,7 +134,7 @@ impl Shared {
         }
         // A free slot takes a request out of the queue at once, so it adds to the room.
         let capacity = self.waiting + self.slots.saturating_sub(inbox.running);
-        let client = job.request.client.clone();
+        let client = job.client.clone();
         if inbox.queue.push(&client, job, capacity).is_err() {
             return Err(Error {
                 kind: ErrorKind::Busy,
@@ -167,25 +190,13 @@ pub fn stopping() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::engine::Sampling;
 
     fn job(client: &str) -> Job {
         Job {
-            request: Generate {
-                id: "r".into(),
-                client: client.into(),
-                messages: Vec::new(),
-                max_tokens: None,
-                sampling: Sampling::default(),
-                stop: Vec::new(),
-                top_logprobs: 0,
-                prefix: String::new(),
-                constraint: None,
-                guess: String::new(),
-            },
+            client: client.into(),
             prompt: vec![1],
             key: KvKey::text("m"),
-            seed: 0,
+            task: Task::Score(vec![1]),
             mailbox: Arc::new(Mailbox::new().unwrap()),
             queued: Instant::now(),
         }

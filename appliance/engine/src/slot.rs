@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use sarai_wire::engine::{Alternative, Done, Error, Event, FinishReason};
+use sarai_wire::engine::{Done, Error, Event, FinishReason, Scored};
 
-use crate::answer::Answer;
+use crate::generating::Generating;
 use crate::llama::Token;
-use crate::llama::vocab::Vocab;
 use crate::plan::State;
 use crate::prefix::{Cached, KvKey};
-use crate::sampling::{self, Choice, NotFinite, Random, Scratch};
-use crate::shared::Job;
+use crate::scoring::Scoring;
+use crate::shared::{Job, Task};
 
 /// A sequence of the context.
 pub struct Slot {
@@ -24,15 +23,24 @@ pub struct Slot {
 
 /// A request that has a slot.
 pub struct Active {
+    /// Tokens known beforehand: the conversation, then the answer's prefix or the text to score.
+    pub known: Vec<Token>,
+    /// How many of them are the prompt: for an answer all, for a score the conversation.
+    pub prompt: usize,
+    /// What to do with them.
+    pub work: Work,
     /// The request.
     pub job: Job,
-    /// The token to decode next; `None` while the prompt is not through.
-    pub next: Option<Token>,
-    answer: Answer,
-    random: Random,
     cached: u32,
     admitted: Instant,
-    first: Option<Instant>,
+}
+
+/// What a request wants.
+pub enum Work {
+    /// An answer.
+    Generate(Box<Generating>),
+    /// The log-probabilities of the tokens behind the prompt.
+    Score(Scoring),
 }
 
 /// Counts go over the wire as `u32`; a context is far smaller.
@@ -62,9 +70,16 @@ impl Slot {
     pub fn state(&self) -> State {
         match &self.active {
             None => State::Idle,
-            Some(Active { next: Some(_), .. }) => State::Generate,
-            Some(active) => State::Prefill(active.job.prompt.len().saturating_sub(self.cached.tokens.len())),
+            Some(active) if active.next().is_some() => State::Generate,
+            Some(active) => State::Prefill(active.known.len().saturating_sub(self.cached.tokens.len())),
         }
+    }
+
+    /// Whether all of a text is scored.
+    pub fn is_scored(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            matches!(active.work, Work::Score(_)) && self.cached.tokens.len() >= active.known.len()
+        })
     }
 
     /// Ends the request with an error.
@@ -74,104 +89,88 @@ impl Slot {
         }
     }
 
-    /// Ends the request with its figures.
-    pub fn finish(&mut self, finish_reason: FinishReason) {
-        let Some(Active {
+    /// Ends the request with its figures; an answer for `reason`.
+    pub fn finish(&mut self, reason: FinishReason) {
+        let Some(active) = self.active.take() else { return };
+        let Active {
+            prompt,
+            work,
             job,
-            mut answer,
             cached,
             admitted,
-            first,
             ..
-        }) = self.active.take()
-        else {
-            return;
-        };
+        } = active;
         let now = Instant::now();
-        let first = first.unwrap_or(now);
-        answer.finish(|event| job.mailbox.send(event));
-        job.mailbox.send(Event::Done(Done {
-            finish_reason,
-            prompt_tokens: count(job.prompt.len()),
-            cached_tokens: cached,
-            completion_tokens: answer.tokens(),
-            queue_ms: milliseconds(admitted - job.queued),
-            prefill_ms: milliseconds(first - admitted),
-            decode_ms: milliseconds(now - first),
-        }));
+        let queue_ms = milliseconds(admitted - job.queued);
+        let event = match work {
+            Work::Score(scoring) => Event::Scored(Scored {
+                tokens: scoring.tokens,
+                prompt_tokens: count(prompt),
+                cached_tokens: cached,
+                queue_ms,
+                score_ms: milliseconds(now - admitted),
+            }),
+            Work::Generate(mut generating) => {
+                generating.flush(|event| job.mailbox.send(event));
+                let first = generating.first.unwrap_or(now);
+                Event::Done(Done {
+                    finish_reason: reason,
+                    prompt_tokens: count(prompt),
+                    cached_tokens: cached,
+                    completion_tokens: generating.tokens(),
+                    queue_ms,
+                    prefill_ms: milliseconds(first - admitted),
+                    decode_ms: milliseconds(now - first),
+                })
+            }
+        };
+        job.mailbox.send(event);
     }
 }
 
 impl Active {
-    /// A request that begins with `cached` tokens of its prompt already known, and tells its client so.
-    pub fn begin(mut job: Job, cached: usize) -> Self {
+    /// A request that begins with `cached` of the `known` tokens already decoded, and tells its client so.
+    pub fn begin(mut job: Job, known: Vec<Token>, cached: usize) -> Self {
+        let (prompt, work) = match std::mem::replace(&mut job.task, Task::Score(Vec::new())) {
+            Task::Generate(generation) => {
+                let generating = Box::new(Generating::new(*generation));
+                (known.len(), Work::Generate(generating))
+            }
+            Task::Score(_) => (job.prompt.len(), Work::Score(Scoring::default())),
+        };
         let cached = count(cached);
         job.mailbox.send(Event::Started {
-            prompt_tokens: count(job.prompt.len()),
+            prompt_tokens: count(prompt),
             cached_tokens: cached,
         });
         Self {
-            answer: Answer::new(std::mem::take(&mut job.request.stop)),
-            random: Random::new(job.seed),
-            cached,
-            next: None,
-            admitted: Instant::now(),
-            first: None,
+            known,
+            prompt,
+            work,
             job,
+            cached,
+            admitted: Instant::now(),
         }
     }
 
-    /// Picks the next token.
-    ///
-    /// # Errors
-    /// [`NotFinite`] when the logits are missing or no distribution.
-    pub fn choose(&mut self, logits: Option<&[f32]>, scratch: &mut Scratch) -> Result<Choice, NotFinite> {
-        let request = &self.job.request;
-        let top = usize::from(request.top_logprobs);
-        let choice = sampling::choose(
-            logits.ok_or(NotFinite)?,
-            &request.sampling,
-            &mut self.random,
-            top,
-            scratch,
-        )?;
-        self.first.get_or_insert_with(Instant::now);
-        Ok(choice)
+    /// Whether nothing can follow what is known: the answer is its prefix.
+    pub fn is_complete(&self) -> bool {
+        matches!(&self.work, Work::Generate(generating) if generating.is_complete())
     }
 
-    /// Adds a chosen token to the answer. Says why the answer ends there, if it does; a request holds at most
-    /// `context` tokens.
-    pub fn accept(
-        &mut self,
-        choice: Choice,
-        top: &[(Token, f32)],
-        vocab: Vocab<'_>,
-        context: usize,
-    ) -> Option<FinishReason> {
-        let piece = |token, special| {
-            let mut bytes = Vec::new();
-            vocab.piece(token, special, &mut bytes);
-            bytes
-        };
-        // Alternatives are shown by name; what goes into the text never is a control token.
-        let top = top.iter().map(|(token, logprob)| Alternative {
-            bytes: piece(*token, true),
-            logprob: *logprob,
-        });
-        let mailbox = &self.job.mailbox;
-        let bytes = piece(choice.token, false);
-        let stopped = self
-            .answer
-            .push(bytes, choice.logprob, top.collect(), |event| mailbox.send(event));
-        let most = self.job.request.max_tokens.unwrap_or(u32::MAX);
-        let full = self.job.prompt.len() + self.answer.tokens() as usize >= context;
-        self.next = Some(choice.token);
-        if stopped {
-            Some(FinishReason::Stop)
-        } else if full || self.answer.tokens() >= most {
-            Some(FinishReason::Length)
-        } else {
-            None
+    /// The generated token to decode next; `None` while known ones are left.
+    pub fn next(&self) -> Option<Token> {
+        match &self.work {
+            Work::Generate(generating) => generating.next,
+            Work::Score(_) => None,
+        }
+    }
+
+    /// Whether the logits after the known token at `at` are needed.
+    pub fn needs_logits(&self, at: usize) -> bool {
+        match &self.work {
+            Work::Generate(_) => at + 1 == self.known.len(),
+            Work::Score(_) => at + 1 >= self.prompt && at + 1 < self.known.len(),
         }
     }
 }

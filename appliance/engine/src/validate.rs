@@ -1,6 +1,8 @@
 //! Bounds of a request. The gateway checked them before; the engine does not rely on it.
 
-use sarai_wire::engine::{Error, ErrorKind, Generate};
+use sarai_wire::engine::{Error, ErrorKind, Generate, Message, Score};
+
+use crate::scoring;
 
 /// Most messages in a conversation.
 pub const MAX_MESSAGES: usize = 1024;
@@ -10,6 +12,8 @@ pub const MAX_STOPS: usize = 16;
 pub const MAX_STOP_BYTES: usize = 1024;
 /// Most alternatives a token.
 pub const MAX_TOP: u8 = 20;
+/// Longest guess, bytes; as with a prompt, what exceeds the context helps nobody.
+pub const MAX_GUESS: usize = 1024 * 1024;
 /// Longest request id and client name, bytes.
 pub const MAX_NAME: usize = 256;
 
@@ -34,27 +38,13 @@ pub fn check(request: &Generate) -> Result<(), Error> {
         sampling,
         stop,
         top_logprobs,
+        // Bounded by the context.
         prefix: _,
+        // Checked where it is compiled.
         constraint: _,
-        guess: _,
+        guess,
     } = request;
-    if id.len() > MAX_NAME || client.len() > MAX_NAME {
-        return Err(invalid(format!(
-            "id and client are at most {MAX_NAME} bytes long"
-        )));
-    }
-    if messages.is_empty() {
-        return Err(invalid("messages is empty; at least one message is needed"));
-    }
-    if messages.len() > MAX_MESSAGES {
-        return Err(invalid(format!(
-            "{} messages are more than {MAX_MESSAGES}",
-            messages.len()
-        )));
-    }
-    if messages.iter().all(|message| message.content.is_empty()) {
-        return Err(invalid("every message is empty; at least one needs content"));
-    }
+    check_conversation(id, client, messages)?;
     if *max_tokens == Some(0) {
         return Err(invalid("max_tokens is 0; it must be at least 1"));
     }
@@ -84,10 +74,59 @@ pub fn check(request: &Generate) -> Result<(), Error> {
             "a stop text must be 1 to {MAX_STOP_BYTES} bytes long"
         )));
     }
+    if guess.len() > MAX_GUESS {
+        return Err(invalid(format!(
+            "a guess of {} bytes is longer than {MAX_GUESS}",
+            guess.len()
+        )));
+    }
     if *top_logprobs > MAX_TOP {
         return Err(invalid(format!(
             "top_logprobs is {top_logprobs}; it must be 0 to {MAX_TOP}"
         )));
+    }
+    Ok(())
+}
+
+/// As [`check`] for a text to score.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], naming the field and its bounds.
+pub fn check_score(request: &Score) -> Result<(), Error> {
+    let Score {
+        id,
+        client,
+        messages,
+        text,
+    } = request;
+    check_conversation(id, client, messages)?;
+    if text.is_empty() || text.len() > scoring::MAX_BYTES {
+        return Err(invalid(format!(
+            "a text to score of {} bytes is not 1 to {} bytes long",
+            text.len(),
+            scoring::MAX_BYTES
+        )));
+    }
+    Ok(())
+}
+
+fn check_conversation(id: &str, client: &str, messages: &[Message]) -> Result<(), Error> {
+    if id.len() > MAX_NAME || client.len() > MAX_NAME {
+        return Err(invalid(format!(
+            "id and client are at most {MAX_NAME} bytes long"
+        )));
+    }
+    if messages.is_empty() {
+        return Err(invalid("messages is empty; at least one message is needed"));
+    }
+    if messages.len() > MAX_MESSAGES {
+        return Err(invalid(format!(
+            "{} messages are more than {MAX_MESSAGES}",
+            messages.len()
+        )));
+    }
+    if messages.iter().all(|message| message.content.is_empty()) {
+        return Err(invalid("every message is empty; at least one needs content"));
     }
     Ok(())
 }
@@ -107,6 +146,29 @@ pub fn check_length(tokens: usize, context: u32) -> Result<(), Error> {
             "prompt has {tokens} tokens, context holds {context}; shorten it by {}: at least one token must be \
              left for the answer",
             tokens - context + 1
+        ),
+    })
+}
+
+/// Whether a prompt of `prompt` tokens and a text of `text` to score fit `context` together.
+///
+/// # Errors
+/// [`ErrorKind::ContextLength`] with the counts; [`ErrorKind::Invalid`] for more than [`scoring::MAX_TOKENS`].
+pub fn check_scored_length(prompt: usize, text: usize, context: u32) -> Result<(), Error> {
+    if text == 0 || text > scoring::MAX_TOKENS {
+        return Err(invalid(format!(
+            "a text to score of {text} tokens is not 1 to {} tokens long",
+            scoring::MAX_TOKENS
+        )));
+    }
+    if prompt + text <= context as usize {
+        return Ok(());
+    }
+    Err(Error {
+        kind: ErrorKind::ContextLength,
+        message: format!(
+            "prompt has {prompt} tokens and text {text}, context holds {context}; shorten them by {}",
+            prompt + text - context as usize
         ),
     })
 }
@@ -180,7 +242,30 @@ mod tests {
         assert!(refused(|r| r.stop = vec!["x".repeat(MAX_STOP_BYTES + 1)]).contains("stop"));
         assert!(refused(|r| r.stop = vec!["x".into(); MAX_STOPS + 1]).contains("stop"));
         assert!(refused(|r| r.top_logprobs = 21).contains("top_logprobs"));
+        assert!(refused(|r| r.guess = "x".repeat(MAX_GUESS + 1)).contains("guess"));
         assert!(refused(|r| r.client = "x".repeat(MAX_NAME + 1)).contains("client"));
+    }
+
+    #[test]
+    fn a_text_to_score_has_its_bounds() {
+        let score = |text: String| {
+            check_score(&Score {
+                id: "1".into(),
+                client: "c".into(),
+                messages: good().messages,
+                text,
+            })
+        };
+        score("hi".into()).unwrap();
+        for text in [String::new(), "x".repeat(scoring::MAX_BYTES + 1)] {
+            assert!(score(text).unwrap_err().message.contains("bytes"));
+        }
+        check_scored_length(1000, 1048, 2048).unwrap();
+        let error = check_scored_length(1000, 1050, 2048).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ContextLength);
+        assert!(error.message.ends_with("shorten them by 2"));
+        let many = check_scored_length(1, scoring::MAX_TOKENS + 1, u32::MAX).unwrap_err();
+        assert_eq!(many.kind, ErrorKind::Invalid);
     }
 
     #[test]

@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
+use crate::admission::{Beginning, beginning};
 use crate::llama::LlamaError;
 use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
 use crate::plan::{self, Pace, State};
 use crate::prefix::{self, Idle, Memory};
+use crate::prompt::Markers;
 use crate::sampling::Scratch;
+use crate::scoring::{self, EXTRA_ROWS};
 use crate::shared::{Inbox, Job, Shared, stopping};
-use crate::slot::{Active, Slot, count};
+use crate::slot::{Active, Slot, Work, count};
 
 /// How long running requests may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -25,6 +28,7 @@ pub type Pong = Box<dyn FnMut(u64, u32, u32, u64) + Send>;
 pub struct Worker<'model> {
     context: Context<'model>,
     vocab: Vocab<'model>,
+    markers: Arc<Markers>,
     slots: Vec<Slot>,
     batch: Batch,
     batch_size: usize,
@@ -35,6 +39,16 @@ pub struct Worker<'model> {
     tokens: u64,
     shared: Arc<Shared>,
     pong: Pong,
+}
+
+/// A position whose logits were asked for.
+struct Output {
+    /// The slot.
+    number: usize,
+    /// In the batch.
+    index: usize,
+    /// In the slot's sequence.
+    at: usize,
 }
 
 struct Kv<'a, 'model>(&'a mut Context<'model>);
@@ -74,6 +88,7 @@ impl<'model> Worker<'model> {
     pub fn new(
         context: Context<'model>,
         vocab: Vocab<'model>,
+        markers: Arc<Markers>,
         sizes: Sizes,
         shared: Arc<Shared>,
         pong: Pong,
@@ -81,6 +96,7 @@ impl<'model> Worker<'model> {
         Self {
             context,
             vocab,
+            markers,
             slots: (0..sizes.slots).map(|_| Slot::default()).collect(),
             batch: Batch::new(sizes.batch),
             batch_size: sizes.batch,
@@ -176,17 +192,27 @@ impl<'model> Worker<'model> {
     }
 
     fn begin(&mut self, job: Job) {
-        let idle = self
+        let mut beginnings: Vec<Option<Beginning>> = self
             .slots
             .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.active.is_none())
-            .map(|(number, slot)| Idle {
+            .map(|slot| {
+                let idle = slot.active.is_none();
+                idle.then(|| beginning(&job, &slot.cached, self.vocab, &self.markers, self.context_size))
+            })
+            .collect();
+        let idle = beginnings.iter().enumerate().filter_map(|(number, beginning)| {
+            let slot = &self.slots[number];
+            Some(Idle {
                 slot: number,
-                cached: &slot.cached,
+                common: beginning.as_ref()?.common,
+                held: slot.cached.tokens.len(),
                 used: slot.used,
-            });
-        let Some((number, common)) = prefix::choose(idle, &job.key, &job.prompt) else {
+            })
+        });
+        let chosen = prefix::choose(idle, job.prompt.len());
+        let Some((number, Beginning { known, common })) =
+            chosen.and_then(|number| Some((number, beginnings[number].take()?)))
+        else {
             // Only called while a slot is idle; an answer all the same.
             job.mailbox.send(Event::Error(Error {
                 kind: ErrorKind::Busy,
@@ -199,7 +225,10 @@ impl<'model> Worker<'model> {
         slot.cached.key = job.key.clone();
         self.clock += 1;
         slot.used = self.clock;
-        slot.active = Some(Active::begin(job, kept));
+        let active = slot.active.insert(Active::begin(job, known, kept));
+        if active.is_complete() {
+            slot.finish(FinishReason::Stop);
+        }
     }
 
     fn drop_cancelled(&mut self) {
@@ -219,33 +248,43 @@ impl<'model> Worker<'model> {
     fn step(&mut self) {
         let states: Vec<State> = self.slots.iter().map(Slot::state).collect();
         let generating = states.contains(&State::Generate);
-        let shares = plan::step(&states, self.pace.chunk(generating), self.batch_size);
+        let mut shares = plan::step(&states, self.pace.chunk(generating), self.batch_size);
         self.batch.clear();
-        // Slot and index in the batch whose logits decide the next token.
         let mut outputs = Vec::new();
         let mut prefilled = 0;
-        for (number, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
+        let mut spare_rows = EXTRA_ROWS;
+        for (number, share) in shares.iter_mut().enumerate().filter(|(_, share)| **share > 0) {
             let slot = &mut self.slots[number];
             let Some(active) = &slot.active else { continue };
             let begin = slot.cached.tokens.len();
-            if let Some(token) = active.next {
-                let at = self.batch.push(token, position(begin), sequence(number), true);
-                outputs.push((number, at));
+            if let Some(token) = active.next() {
+                let index = self.batch.push(token, position(begin), sequence(number), true);
+                outputs.push(Output {
+                    number,
+                    index,
+                    at: begin,
+                });
                 slot.cached.tokens.push(token);
                 continue;
             }
-            prefilled += share;
-            let prompt = &active.job.prompt;
-            for at in begin..begin + share {
-                let last = at + 1 == prompt.len();
-                let index = self.batch.push(prompt[at], position(at), sequence(number), last);
-                if last {
-                    outputs.push((number, index));
+            if matches!(active.work, Work::Score(_)) {
+                *share = scoring::share(*share, begin, active.prompt - 1, spare_rows + 1);
+            }
+            prefilled += *share;
+            let mut rows = 0_usize;
+            for at in begin..begin + *share {
+                let needed = active.needs_logits(at);
+                let index = self
+                    .batch
+                    .push(active.known[at], position(at), sequence(number), needed);
+                if needed {
+                    rows += 1;
+                    outputs.push(Output { number, index, at });
                 }
             }
-            slot.cached
-                .tokens
-                .extend_from_slice(&prompt[begin..begin + share]);
+            spare_rows -= rows.saturating_sub(1);
+            let known = &active.known[begin..begin + *share];
+            slot.cached.tokens.extend_from_slice(known);
         }
         if self.batch.is_empty() {
             return;
@@ -257,8 +296,14 @@ impl<'model> Worker<'model> {
             return;
         }
         self.pace.measured(prefilled, begin.elapsed());
-        for (number, index) in outputs {
-            self.advance(number, index);
+        for output in outputs {
+            self.take(&output);
+        }
+        for slot in &mut self.slots {
+            // The last token of a scored text has no logits that anyone needs.
+            if slot.is_scored() {
+                slot.finish(FinishReason::Stop);
+            }
         }
     }
 
@@ -272,21 +317,35 @@ impl<'model> Worker<'model> {
         }
     }
 
-    /// Picks the slot's next token and decides whether the answer goes on.
-    fn advance(&mut self, number: usize, index: usize) {
-        let slot = &mut self.slots[number];
+    /// Takes what the logits of one position say.
+    fn take(&mut self, output: &Output) {
+        let slot = &mut self.slots[output.number];
         let Some(active) = &mut slot.active else { return };
-        let choice = match active.choose(self.context.logits(index), &mut self.scratch) {
-            Ok(choice) => choice,
-            Err(error) => return slot.fail(failed(&error)),
-        };
-        if self.vocab.ends(choice.token) {
-            return slot.finish(FinishReason::Stop);
-        }
-        self.tokens += 1;
-        let end = active.accept(choice, &self.scratch.top, self.vocab, self.context_size);
-        if let Some(reason) = end {
-            slot.finish(reason);
+        let logits = self.context.logits(output.index);
+        match &mut active.work {
+            Work::Score(scoring) => {
+                let token = active.known[output.at + 1];
+                if let Err(error) = scoring.add(token, logits, self.vocab) {
+                    slot.fail(failed(&error));
+                }
+            }
+            Work::Generate(generating) => {
+                let room = self.context_size - (output.at + 1).min(self.context_size);
+                let choice = match generating.choose(logits, &mut self.scratch) {
+                    Ok(choice) => choice,
+                    Err(error) => return slot.fail(failed(&error)),
+                };
+                if self.vocab.ends(choice.token) {
+                    return slot.finish(FinishReason::Stop);
+                }
+                self.tokens += 1;
+                let mailbox = &active.job.mailbox;
+                match generating.accept(choice, &self.scratch.top, self.vocab, room, mailbox) {
+                    Ok(None) => {}
+                    Ok(Some(reason)) => slot.finish(reason),
+                    Err(error) => slot.fail(failed(&error)),
+                }
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 mod support;
 
 use sarai_wire::birth::EngineParams;
-use sarai_wire::engine::{FinishReason, Generate, Role};
+use sarai_wire::engine::{Constraint, FinishReason, Generate, Role, Sampling};
+use serde_json::{Value, json};
 use support::{Engine, one_cpu, real_model, talk, user};
 
 /// An engine on a CPU of its own: ggml's threads wait for each other by spinning, which is slow where several
@@ -80,6 +81,120 @@ fn long_words_and_odd_texts_do_not_hurt_the_tokeniser() {
 
 #[test]
 #[ignore = "needs SARAI_TEST_MODEL"]
+fn json_satisfies_its_schema_at_any_seed() {
+    let engine = engine();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "city": { "type": "string", "maxLength": 40 },
+            "inhabitants": { "type": "integer", "minimum": 1 },
+            "capital": { "type": "boolean" },
+            "languages": { "type": "array", "items": { "enum": ["en", "es", "fr"] }, "minItems": 1, "maxItems": 2 }
+        },
+        "required": ["city", "inhabitants", "capital", "languages"],
+        "additionalProperties": false
+    });
+    for seed in 0..12 {
+        let begin = std::time::Instant::now();
+        let outcome = engine.ask(Generate {
+            max_tokens: Some(300),
+            sampling: warm(1.0, seed),
+            constraint: Some(Constraint::JsonSchema {
+                schema: schema.clone(),
+            }),
+            ..user("Describe Paris as JSON.")
+        });
+        let text = outcome.text();
+        println!("{:?}, {} tokens: {text}", begin.elapsed(), outcome.tokens.len());
+        if outcome.done().finish_reason == FinishReason::Length {
+            // A number has no bound: a small model may write digits until its tokens run out.
+            continue;
+        }
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(value["city"].as_str().unwrap().chars().count() <= 40);
+        assert!(!value["inhabitants"].is_f64() && value["inhabitants"].is_number());
+        assert!(value["capital"].is_boolean());
+        let languages = value["languages"].as_array().unwrap();
+        assert!((1..=2).contains(&languages.len()));
+        assert_eq!(value.as_object().unwrap().len(), 4);
+    }
+}
+
+fn warm(temperature: f32, seed: u64) -> Sampling {
+    Sampling {
+        temperature,
+        top_p: 1.0,
+        seed: Some(seed),
+    }
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn an_expression_is_respected() {
+    let engine = engine();
+    let outcome = engine.ask(Generate {
+        constraint: Some(Constraint::Regex {
+            pattern: "(London|Paris|Rome)".into(),
+        }),
+        ..user("What is the capital of France?")
+    });
+    println!("{}", outcome.text());
+    assert!(["London", "Paris", "Rome"].contains(&&*outcome.text()));
+    assert_eq!(outcome.done().finish_reason, FinishReason::Stop);
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn a_score_is_what_generation_reported() {
+    let engine = engine();
+    for question in ["What is the capital of France?", "Write a haiku about rain."] {
+        let request = Generate {
+            max_tokens: Some(120),
+            ..user(question)
+        };
+        let answer = engine.ask(request.clone());
+        let scored = engine.score(&request, &answer.text()).unwrap();
+        assert_eq!(scored.cached_tokens + 1, answer.prompt);
+        assert_eq!(scored.tokens.len(), answer.tokens.len());
+        for (score, token) in scored.tokens.iter().zip(&answer.tokens) {
+            assert!(
+                (score.logprob - token.logprob).abs() < 1e-2,
+                "{score:?} {token:?}"
+            );
+        }
+        println!(
+            "{} tokens scored in {:.1} ms",
+            scored.tokens.len(),
+            scored.score_ms
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn a_prefix_is_not_read_again() {
+    let engine = engine();
+    let draft = engine.ask(Generate {
+        max_tokens: Some(60),
+        ..user("Write about the sea.")
+    });
+    let text = draft.text();
+    let cut = text
+        .char_indices()
+        .map(|(at, _)| at)
+        .nth(text.chars().count() * 2 / 3)
+        .unwrap();
+    let on = engine.ask(Generate {
+        prefix: text[..cut].into(),
+        max_tokens: Some(60),
+        ..user("Write about the sea.")
+    });
+    // All but the piece in which the cut fell.
+    assert!(on.prompt - on.cached <= 4, "{} of {}", on.cached, on.prompt);
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
 fn speed_through_the_socket() {
     let engine = Engine::start(&real_model(), EngineParams::default()).unwrap();
     engine.ask(user("warm up"));
@@ -100,4 +215,34 @@ fn speed_through_the_socket() {
         engine.info.cpu_variant
     );
     assert!(prefill > 0.0 && decode > 0.0);
+}
+
+/// Resident memory of a process, kB, without the pages of mapped files.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn the_first_constraint_costs_little() {
+    let engine = engine();
+    engine.ask(user("Say hello."));
+    let before = anonymous(engine.pid());
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let begin = std::time::Instant::now();
+        let refused = engine.ask(Generate {
+            prefix: "no".into(),
+            constraint: Some(Constraint::Regex {
+                pattern: "yes".into(),
+            }),
+            ..user("Say hello.")
+        });
+        refused.refused(sarai_wire::engine::ErrorKind::Invalid);
+        times.push(begin.elapsed());
+    }
+    println!("{times:?}, {} kB", anonymous(engine.pid()) - before);
+    assert!(times[0].as_secs() < 3 && anonymous(engine.pid()) - before < 40_000);
 }

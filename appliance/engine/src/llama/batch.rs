@@ -44,6 +44,11 @@ impl Batch {
         self.tokens.len()
     }
 
+    /// Number of tokens whose logits are kept.
+    pub fn rows(&self) -> usize {
+        self.outputs.iter().filter(|output| **output != 0).count()
+    }
+
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()

@@ -23,6 +23,8 @@ pub struct ContextParams {
     pub slots: u32,
     /// Most tokens in one [`Batch`].
     pub batch: u32,
+    /// Most tokens of one batch whose logits are kept; at least one a slot.
+    pub rows: u32,
     /// Element type of the KV cache.
     pub kv_type: KvType,
 }
@@ -31,6 +33,7 @@ pub struct ContextParams {
 pub struct Context<'model> {
     context: NonNull<sys::llama_context>,
     vocabulary: usize,
+    rows: usize,
     /// Keeps the pool alive for as long as the context may use it.
     _threads: &'model Threadpool,
     _model: &'model Model,
@@ -59,8 +62,9 @@ impl<'model> Context<'model> {
         raw.n_batch = params.batch;
         raw.n_ubatch = params.batch.min(512);
         raw.n_seq_max = params.slots;
-        // One row of logits a slot: reserving one for each token of a batch would cost hundreds of megabytes.
-        raw.n_outputs_max = params.slots;
+        // Reserving a row of logits for each token of a batch would cost hundreds of megabytes. One more than this
+        // aborts the process.
+        raw.n_outputs_max = params.rows.max(params.slots);
         raw.n_threads = count;
         raw.n_threads_batch = count;
         raw.no_perf = true;
@@ -82,6 +86,7 @@ impl<'model> Context<'model> {
         Ok(Self {
             context,
             vocabulary: model.vocab().len(),
+            rows: params.rows.max(params.slots) as usize,
             _threads: threads,
             _model: model,
         })
@@ -93,6 +98,12 @@ impl<'model> Context<'model> {
     /// [`LlamaError::Decode`]; what the sequences of the batch hold is then unknown and must be cleared.
     pub fn decode(&mut self, batch: &mut Batch) -> Result<(), LlamaError> {
         take_complaints();
+        if batch.rows() > self.rows {
+            return Err(LlamaError::Decode(
+                -1,
+                ": too many rows of logits asked for".into(),
+            ));
+        }
         // SAFETY: the batch is valid during the call, its sequences are below the number of slots.
         let status = unsafe { sys::llama_decode(self.context.as_ptr(), batch.as_raw()) };
         if status == 0 {

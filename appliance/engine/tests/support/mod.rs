@@ -21,7 +21,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{
-    Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling, Token,
+    Constraint, Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling, Score,
+    Scored, Token,
 };
 use sarai_wire::frame::{self, FrameError};
 
@@ -155,6 +156,20 @@ impl Engine {
         talk.finish()
     }
 
+    /// Scores `text` as the answer to `request`'s conversation.
+    pub fn score(&self, request: &Generate, text: &str) -> Result<Scored, Error> {
+        let mut talk = self.connect();
+        talk.send_score(request, text);
+        loop {
+            match talk.next() {
+                Event::Started { .. } => {}
+                Event::Scored(scored) => return Ok(scored),
+                Event::Error(error) => return Err(error),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     pub fn info(&self) -> Info {
         self.connect().info()
     }
@@ -244,6 +259,16 @@ impl Talk {
         frame::write(&mut self.stream, &Request::Generate(request)).unwrap();
     }
 
+    pub fn send_score(&mut self, request: &Generate, text: &str) {
+        let score = Score {
+            id: request.id.clone(),
+            client: request.client.clone(),
+            messages: request.messages.clone(),
+            text: text.into(),
+        };
+        frame::write(&mut self.stream, &Request::Score(score)).unwrap();
+    }
+
     pub fn next(&mut self) -> Event {
         frame::read(&mut self.stream).unwrap()
     }
@@ -293,7 +318,7 @@ impl Talk {
                         end: Err(error),
                     };
                 }
-                Event::Info(info) => panic!("{info:?}"),
+                other @ (Event::Info(_) | Event::Scored(_)) => panic!("{other:?}"),
             }
         }
     }
