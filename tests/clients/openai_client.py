@@ -1,8 +1,8 @@
 """The `openai` package as a client of a running appliance, on its real model.
 
-Reads SARAI_URL, SARAI_CA and SARAI_KEY, runs every check_* below and ends with status 1 if any failed. With
-names as arguments, runs only those. The appliance is a foreign server to this program: nothing here knows more
-than the OpenAI API and the documented `omni_loop` object.
+Reads SARAI_URL, SARAI_CA and SARAI_KEY (and SARAI_TEST_PATIENCE, seconds), runs every check_* below and ends with
+status 1 if any failed. With names as arguments, runs only those. The appliance is a foreign server to this program:
+nothing here knows more than the OpenAI API and the documented `omni_loop` object.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ import traceback
 
 import openai
 
+# Seconds one request may take: a machine that is emulated needs more.
+PATIENCE = float(os.environ.get("SARAI_TEST_PATIENCE", "120"))
 URL = os.environ["SARAI_URL"] + "/v1"
 KEY = os.environ["SARAI_KEY"]
 FRANCE = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
@@ -34,7 +36,7 @@ def make(key=KEY, **more):
         base_url=URL,
         api_key=key,
         max_retries=0,
-        timeout=120,
+        timeout=PATIENCE,
         http_client=openai.DefaultHttpxClient(verify=trust(), trust_env=False),
         **more,
     )
@@ -76,7 +78,7 @@ def refused(kind, status, param, call):
 def check_answer():
     answer = ask()
     assert answer.object == "chat.completion" and answer.id, answer
-    assert abs(answer.created - time.time()) < 60, answer.created
+    assert abs(answer.created - time.time()) < PATIENCE, answer.created
     [choice] = answer.choices
     assert choice.index == 0 and choice.message.role == "assistant", choice
     assert "Paris" in choice.message.content, choice.message.content
@@ -258,7 +260,7 @@ def check_many_at_once():
 def check_async_client_and_leaving():
     async def main():
         client = openai.AsyncOpenAI(
-            base_url=URL, api_key=KEY, max_retries=0, timeout=120,
+            base_url=URL, api_key=KEY, max_retries=0, timeout=PATIENCE,
             http_client=openai.DefaultAsyncHttpxClient(verify=trust(), trust_env=False),
         )
         stream = await client.chat.completions.create(stream=True, **(hard_question() | {"max_tokens": 500}))

@@ -1,36 +1,20 @@
 //! Foreign clients on the real model: the `openai` Python package, and `curl`.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
 use sarai_tests::appliance::{Appliance, READY};
 use sarai_tests::model;
 use sarai_tests::tree;
 
-/// A Python with the packages of `tests/clients/requirements.txt`.
-fn python() -> Result<PathBuf> {
-    let path = std::env::var_os("SARAI_TEST_PYTHON")
-        .map_or_else(|| tree::root().join(".sarai/venv/bin/python"), PathBuf::from);
-    let has = Command::new(&path).args(["-c", "import openai"]).output();
-    ensure!(
-        has.is_ok_and(|output| output.status.success()),
-        "{} has no openai package; make it: python3 -m venv .sarai/venv && .sarai/venv/bin/pip install -r \
-         tests/clients/requirements.txt",
-        path.display()
-    );
-    Ok(path)
-}
-
 #[test]
 fn the_openai_package_gets_what_it_expects() {
-    let python = python().unwrap();
+    let python = tree::python().unwrap();
     let _shared = tree::shared();
     let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
     let _ = a.keyed().unwrap();
     let key = a.add_key("openai").unwrap();
-    tree::wait_for("the key", Duration::from_secs(5), || {
+    tree::wait_for("the key", Duration::from_secs(30), || {
         a.client()?
             .with_key(Some(&key))
             .get("/v1/models")?
@@ -89,7 +73,7 @@ fn run(command: &mut Command, a: &Appliance, key: &str) -> String {
 
 #[test]
 fn curl_the_shipped_client_and_the_readmes_own_lines_get_an_answer() {
-    let python = python().unwrap();
+    let python = tree::python().unwrap();
     let _shared = tree::shared();
     let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
     let client = a.keyed().unwrap();

@@ -1,6 +1,7 @@
 //! Where things are in the project's tree, and the one lock that keeps measurements apart.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,20 @@ pub fn real_model(file: &str) -> Result<PathBuf> {
             path.display()
         );
     }
+    Ok(path)
+}
+
+/// A Python with the packages of `tests/clients/requirements.txt`: `$SARAI_TEST_PYTHON`, else the tree's own.
+pub fn python() -> Result<PathBuf> {
+    let path = std::env::var_os("SARAI_TEST_PYTHON")
+        .map_or_else(|| root().join(".sarai/venv/bin/python"), PathBuf::from);
+    let has = Command::new(&path).args(["-c", "import openai"]).output();
+    ensure!(
+        has.is_ok_and(|output| output.status.success()),
+        "{} has no openai package; make it: python3 -m venv .sarai/venv && .sarai/venv/bin/pip install -r \
+         tests/clients/requirements.txt",
+        path.display()
+    );
     Ok(path)
 }
 

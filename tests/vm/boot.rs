@@ -6,7 +6,6 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sarai_tests::image::Image;
@@ -299,10 +298,23 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     first.vm.wait_for_power_off(OFF).unwrap();
     drop(first);
     unmounted(&disk).unwrap();
+    // The whole boot is on the disk, also what was said before the disk was mounted.
     let log = file_on_disk(&disk, "/log/sarai.log").unwrap();
+    assert!(
+        log.lines()
+            .next()
+            .is_some_and(|line| line.contains(" supervisor SARAi ")),
+        "{log}"
+    );
     in_order(
         &log,
         &[
+            "mounts: ",
+            "data: /dev/vda mounted",
+            "folders: there",
+            "clock: ",
+            "cgroups: ",
+            "gateway: ready",
             "power button pressed",
             "gateway: stopped",
             "engine-primary: stopped",
@@ -310,6 +322,7 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
         ],
     )
     .unwrap();
+    assert!(!log.contains("were lost"), "{log}");
 
     // The second boot, with the image as it is: the client from before is known, nothing is made anew.
     let mut second = Booted::new(&image.machine(Some(disk.clone()))).unwrap();
@@ -355,8 +368,21 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     println!("{}", third.sarai("logs -n 40").unwrap());
 }
 
+/// Runs a client that must succeed and gives its standard output.
+fn run(client: &mut Command) -> String {
+    let output = client.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{client:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
 #[test]
-fn the_real_model_answers() {
+fn the_real_model_answers_the_openai_package_and_curl() {
+    let python = tree::python().unwrap();
     let _alone = tree::alone();
     let [primary, _] = model::real().unwrap();
     let image = Image::make(&[primary], &patient(), |_| Ok(())).unwrap();
@@ -364,31 +390,49 @@ fn the_real_model_answers() {
     machine
         .wait_status("the real model to be loaded", |s| s.ready)
         .unwrap();
-    let (client, _, _) = machine.client("vm").unwrap();
-    let begun = std::time::Instant::now();
-    let answer = client
-        .within(REQUEST.max(Duration::from_secs(600)))
-        .unwrap()
-        .chat(&json!({
-            "model": "sarai",
-            "messages": [{"role": "user", "content": "Name the capital of France."}],
-            "max_tokens": 10,
-            "temperature": 0,
-            "reasoning_effort": "none",
-        }))
-        .unwrap()
-        .ok()
-        .unwrap();
-    println!(
-        "{} after {:?}",
-        answer["choices"][0]["message"]["content"],
-        begun.elapsed()
-    );
+    let (_, ca, key) = machine.client("vm").unwrap();
+    let ca_file = image.path("ca.crt");
+    fs::write(&ca_file, ca).unwrap();
+    let url = format!("https://127.0.0.1:{}", machine.vm.port);
+
+    // One whole answer with its usage and its `omni_loop`, the models, and errors as exceptions.
+    let said = run(Command::new(python)
+        .arg(tree::root().join("tests/clients/openai_client.py"))
+        .args([
+            "check_answer",
+            "check_models",
+            "check_wrong_key",
+            "check_wrong_path_and_model",
+        ])
+        .env("SARAI_URL", &url)
+        .env("SARAI_CA", &ca_file)
+        .env("SARAI_KEY", &key)
+        .env("SARAI_TEST_PATIENCE", REQUEST.as_secs().to_string()));
+    println!("{said}");
+    assert_eq!(said.matches("ok     check_").count(), 4, "{said}");
+
+    let body = r#"{"model": "sarai", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2,
+                   "reasoning_effort": "none", "stream": true}"#;
+    let stream = run(Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--fail-with-body",
+            "--no-buffer",
+            "--cacert",
+        ])
+        .arg(&ca_file)
+        .args(["--max-time", &REQUEST.as_secs().to_string()])
+        .args([
+            "-H",
+            &format!("Authorization: Bearer {key}"),
+            "-H",
+            "Content-Type: application/json",
+        ])
+        .args(["-d", body])
+        .arg(format!("{url}/v1/chat/completions")));
     assert!(
-        answer["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap()
-            .contains("Paris"),
-        "{answer}"
+        stream.starts_with("data: ") && stream.trim_end().ends_with("data: [DONE]"),
+        "{stream}"
     );
 }
