@@ -1,9 +1,11 @@
 //! What every part of the gateway shares.
 
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sarai_reflection::{Checker, PromptSet};
+use sarai_reflection::{Calibrations, Checker, PromptSet};
 use sarai_wire::birth::GatewayStart;
 use sarai_wire::engine::Info;
 use tokio::sync::{Semaphore, watch};
@@ -42,6 +44,8 @@ pub struct House {
     pub checkers: Vec<Box<dyn Checker>>,
     /// The words that ask for a revision.
     pub prompts: PromptSet,
+    /// How sure answers of each model are.
+    pub calibrations: Calibrations,
     /// What is measured.
     pub metrics: Metrics,
     /// Who is connected.
@@ -54,6 +58,29 @@ pub struct House {
     pub phase: watch::Sender<Phase>,
     /// When the gateway began: Unix seconds.
     pub since: u64,
+}
+
+/// Calibrations made on this machine, beside the credentials.
+const CALIBRATION: &str = "calibration.toml";
+
+/// Those of the program, and over them those made on this machine.
+fn calibrations(folder: &Path) -> Calibrations {
+    let mut all = Calibrations::shipped();
+    let file = folder.join(CALIBRATION);
+    match std::fs::File::open(&file).and_then(|file| {
+        let mut text = String::new();
+        file.take(sarai_reflection::confidence::calibration::MAX_FILE as u64 + 1)
+            .read_to_string(&mut text)
+            .map(|_| text)
+    }) {
+        Ok(text) => match Calibrations::parse(&text) {
+            Ok(own) => all.extend(own),
+            Err(error) => tracing::warn!(file = %file.display(), "failed to {error}; it is not used"),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(file = %file.display(), "failed to read the calibration: {error}"),
+    }
+    all
 }
 
 /// Why the gateway cannot serve. Fits after "failed to".
@@ -74,7 +101,9 @@ impl House {
     /// Builds everything from what the supervisor said.
     pub fn build(start: GatewayStart, prompts: PromptSet) -> Result<Self, HouseError> {
         let limits = Limits::try_from(&start.settings)?;
+        let calibrations = calibrations(&start.credentials);
         Ok(Self {
+            calibrations,
             credentials: CredentialStore::open(start.credentials)?,
             primary: Engine::new("primary", start.primary),
             fallback: start.fallback.map(|socket| Engine::new("fallback", socket)),

@@ -274,6 +274,8 @@ mod tests {
         };
         let step = |findings: &[Finding]| Step {
             phase: Phase::Draft,
+            how: sarai_reflection::How::Draft,
+            confidence: None,
             ended: Ended::Complete,
             critique: None,
             text: String::new(),
@@ -289,6 +291,9 @@ mod tests {
         };
         let found = std::slice::from_ref(&finding);
         Outcome {
+            kind: "open".into(),
+            score: 0.5,
+            signals: sarai_reflection::Signals::default(),
             answer: Answer {
                 text: String::new(),
                 pieces: Vec::new(),

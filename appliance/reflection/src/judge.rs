@@ -1,132 +1,115 @@
-//! Findings and confidence become one score.
+//! Findings and probabilities become one score, by which answers to the same request are compared.
 
 use crate::checkers::{Checker, Finding, Subject};
-use crate::confidence::Confidence;
-use crate::critique::Language;
-use crate::generate::{Answer, Phase, Turn};
+use crate::confidence::{Signals, probability, sound};
+
+/// How much better a revision must score to be taken, as a share of what it would replace: below that, the
+/// difference is noise.
+pub const MARGIN: f64 = 0.02;
 
 /// What was found about one answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     /// What is wrong with it.
     pub findings: Vec<Finding>,
-    /// In [0, 1]: the confidence signal, less the share each finding takes away. Answers are compared by it, and
-    /// it is reported as the confidence of the answer.
+    /// What the model thinks of it under the original request.
+    pub signals: Signals,
+    /// In [0, 1]: the geometric mean of its tokens' probabilities, less the share each finding takes away. Answers
+    /// are compared by it.
     pub score: f64,
 }
 
 impl Judgement {
+    /// Judges by findings and signals.
+    pub fn new(findings: Vec<Finding>, signals: Signals) -> Self {
+        let score = probability(probability(signals.mean.exp()) * sound(&findings));
+        Self {
+            findings,
+            signals,
+            score,
+        }
+    }
+
     /// Whether no checker found anything.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
-}
 
-/// Judges `answer` to the conversation `request`.
-pub fn judge(
-    checkers: &[Box<dyn Checker>],
-    confidence: &dyn Confidence,
-    request: &[Turn],
-    language: Language,
-    phase: Phase,
-    answer: &Answer,
-) -> Judgement {
-    let subject = Subject {
-        request,
-        text: &answer.text,
-        finish: answer.finish,
-        language,
-    };
-    let findings: Vec<Finding> = checkers
-        .iter()
-        .flat_map(|checker| checker.check(&subject))
-        .collect();
-    let kept: f64 = findings
-        .iter()
-        .map(|finding| 1.0 - in_range(finding.weight))
-        .product();
-    Judgement {
-        findings,
-        score: in_range(in_range(confidence.confidence(phase, answer)) * kept),
+    /// Whether this answer should be returned in place of one that was judged `other`: nothing new is wrong with
+    /// it, and it scores better by a margin.
+    pub fn replaces(&self, other: &Self) -> bool {
+        nothing_new(&self.findings, &other.findings) && self.score > other.score * (1.0 + MARGIN)
     }
 }
 
-/// Brings any number into [0, 1]; what is no number is 0.
-fn in_range(value: f64) -> f64 {
-    if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, 1.0)
-    }
+/// Everything the checkers find in an answer.
+pub fn findings(checkers: &[Box<dyn Checker>], subject: &Subject<'_>) -> Vec<Finding> {
+    checkers
+        .iter()
+        .flat_map(|checker| checker.check(subject))
+        .collect()
+}
+
+/// Whether no checker finds more in one answer than in the other.
+pub fn nothing_new(findings: &[Finding], others: &[Finding]) -> bool {
+    let count = |all: &[Finding], checker: &str| all.iter().filter(|f| f.checker == checker).count();
+    findings
+        .iter()
+        .all(|finding| count(findings, finding.checker) <= count(others, finding.checker))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkers::Place;
-    use crate::generate::{Finish, Source, Work};
 
-    struct Says(f64);
-    impl Confidence for Says {
-        fn confidence(&self, _: Phase, _: &Answer) -> f64 {
-            self.0
-        }
-    }
-
-    struct Finds(Vec<f64>);
-    impl Checker for Finds {
-        fn name(&self) -> &'static str {
-            "test"
-        }
-        fn check(&self, _: &Subject<'_>) -> Vec<Finding> {
-            self.0
-                .iter()
-                .map(|&weight| Finding {
-                    checker: "test",
-                    place: Place::Whole,
-                    sentence: "It is wrong.".into(),
-                    weight,
-                    repair: None,
-                })
-                .collect()
-        }
-    }
-
-    fn score(confidence: f64, weights: &[f64]) -> f64 {
-        let answer = Answer {
-            text: "yes".into(),
-            pieces: Vec::new(),
-            finish: Finish::Stop,
-            work: Work::default(),
-            source: Source::default(),
-        };
-        let checkers: Vec<Box<dyn Checker>> = vec![Box::new(Finds(weights.to_vec()))];
-        judge(
-            &checkers,
-            &Says(confidence),
-            &[],
-            Language::English,
-            Phase::Draft,
-            &answer,
-        )
-        .score
+    fn judgement(mean: f64, weights: &[(&'static str, f64)]) -> Judgement {
+        let findings = weights.iter().map(|(checker, weight)| Finding {
+            checker,
+            place: Place::Whole,
+            sentence: "It is wrong.".into(),
+            weight: *weight,
+            repair: None,
+        });
+        Judgement::new(findings.collect(), Signals::of_logprobs([(mean, false)]))
     }
 
     #[test]
     fn each_finding_takes_its_share() {
-        assert!((score(0.8, &[]) - 0.8).abs() < 1e-9);
-        assert!((score(0.8, &[0.5]) - 0.4).abs() < 1e-9);
-        assert!((score(0.8, &[0.5, 0.5]) - 0.2).abs() < 1e-9);
-        assert!(score(0.8, &[1.0]).abs() < 1e-9);
+        let score = |weights: &[f64]| {
+            let weights: Vec<_> = weights.iter().map(|w| ("a", *w)).collect();
+            judgement(0.8_f64.ln(), &weights).score
+        };
+        assert!((score(&[]) - 0.8).abs() < 1e-9);
+        assert!((score(&[0.5]) - 0.4).abs() < 1e-9);
+        assert!((score(&[0.5, 0.5]) - 0.2).abs() < 1e-9);
+        assert!(score(&[1.0]).abs() < 1e-9);
     }
 
     #[test]
     fn no_number_leaves_the_range() {
-        for confidence in [f64::NAN, f64::INFINITY, -3.0, 7.0] {
+        for mean in [f64::NAN, f64::INFINITY, -3.0, 7.0] {
             for weight in [f64::NAN, f64::NEG_INFINITY, 2.0, -1.0] {
-                let score = score(confidence, &[weight]);
-                assert!((0.0..=1.0).contains(&score), "{confidence} {weight} {score}");
+                let score = judgement(mean, &[("a", weight)]).score;
+                assert!((0.0..=1.0).contains(&score), "{mean} {weight} {score}");
             }
         }
+    }
+
+    #[test]
+    fn a_revision_must_be_clearly_better_and_bring_nothing_new() {
+        let draft = judgement(-0.5, &[("a", 0.5)]);
+        assert!(judgement(-0.5, &[]).replaces(&draft));
+        assert!(!draft.replaces(&draft));
+        assert!(
+            !judgement(-0.495, &[("a", 0.5)]).replaces(&draft),
+            "within the margin"
+        );
+        assert!(!judgement(-0.01, &[("b", 0.1)]).replaces(&draft), "another error");
+        assert!(
+            !judgement(-0.01, &[("a", 0.1), ("a", 0.1)]).replaces(&draft),
+            "one more"
+        );
+        assert!(!judgement(-3.0, &[]).replaces(&draft), "clean and unlikely");
     }
 }

@@ -24,18 +24,21 @@
 //! What always holds, whatever the generator does: the loop runs at most [`ITERATION_LIMIT`] generations, ends
 //! by its deadline, and the answer it returns never scored below the draft.
 
+mod attempt;
 pub mod checkers;
 pub mod confidence;
 pub mod critique;
 pub mod events;
 pub mod generate;
 pub mod judge;
+pub mod mend;
 pub mod omni_loop;
 pub mod outcome;
+pub mod plan;
 pub mod prompts;
 
 pub use checkers::{Checker, Finding, Place, Repair, Subject};
-pub use confidence::{Confidence, MeanProbability};
+pub use confidence::{Calibrations, Confidence, MeanProbability, Signals};
 pub use critique::Language;
 pub use events::{Event, Sink};
 pub use generate::{
@@ -43,6 +46,7 @@ pub use generate::{
     Piece, Refused, Scored, Source, Speaker, Task, Turn, Work,
 };
 pub use judge::Judgement;
-pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings};
+pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings, Worth};
 pub use outcome::{Outcome, Report, Step, Stopped};
+pub use plan::How;
 pub use prompts::{PromptSet, PromptsError, Words};

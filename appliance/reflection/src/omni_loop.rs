@@ -2,30 +2,27 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::checkers::Checker;
-use crate::confidence::Confidence;
+use crate::attempt::{Attempt, attempt, milliseconds};
+use crate::checkers::{Checker, Subject};
+use crate::confidence::{Confidence, Evidence, Signals, probability};
 use crate::critique::{Language, critique};
 use crate::events::{Event, Sink};
 use crate::generate::{
-    Answer, Begun, Failure, FailureKind, Finish, Generate, Out, Phase, Piece, Refused, Speaker, Task, Turn,
-    Work,
+    Answer, Constraint, Failure, FailureKind, Finish, Generate, Phase, Piece, Speaker, Task, Turn,
 };
-use crate::judge::{Judgement, judge};
+use crate::judge::{Judgement, findings};
+use crate::mend::{Mended, mend};
 use crate::outcome::{Ended, Outcome, Step, Stopped};
+use crate::plan::{How, Rewriting, rewriting};
 use crate::prompts::PromptSet;
 
-/// Most generations one request ever gets: a draft and two reflections. [`Iterations`] holds nothing larger, so no
+/// Most iterations one request ever gets: a draft and two reflections. [`Iterations`] holds nothing larger, so no
 /// configuration can exceed it.
 pub const ITERATION_LIMIT: u8 = 3;
 
-/// Most tokens one generation may bring: far above any context, far below what could hurt the memory.
-const MOST_PIECES: usize = 1 << 18;
-/// Most bytes of text one generation may bring, for the same reason.
-const MOST_TEXT: usize = 4 << 20;
-
-/// How many generations a request may get: 1 to [`ITERATION_LIMIT`].
+/// How many iterations a request may get: 1 to [`ITERATION_LIMIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Iterations(u8);
 
@@ -50,17 +47,30 @@ impl Iterations {
     }
 }
 
+/// How many reflections in words are worth their time. What checkers can mend or enforce is always worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worth {
+    /// On an answer without findings.
+    pub when_clean: u8,
+    /// When something was found that only the model can mend.
+    pub when_found: u8,
+}
+
 /// What one request's loop may do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// How many generations.
+    /// How many iterations.
     pub iterations: Iterations,
-    /// A clean answer with at least this score is returned at once.
+    /// A clean answer with at least this confidence is returned at once.
     pub early_exit: f64,
+    /// How many reflections are worth their time.
+    pub worth: Worth,
     /// Time of one generation.
     pub iteration_timeout: Duration,
     /// Time of the whole loop.
     pub deadline: Duration,
+    /// Whether the tokens of the returned answer must carry their log-probabilities, also where it was edited.
+    pub logprobs: bool,
 }
 
 impl Default for Settings {
@@ -68,8 +78,13 @@ impl Default for Settings {
         Self {
             iterations: Iterations::at_most(ITERATION_LIMIT),
             early_exit: 0.85,
+            worth: Worth {
+                when_clean: 2,
+                when_found: 2,
+            },
             iteration_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(90),
+            logprobs: false,
         }
     }
 }
@@ -83,15 +98,55 @@ pub struct OmniLoop<'a> {
     pub confidence: &'a dyn Confidence,
     /// The words that ask for a revision.
     pub prompts: &'a PromptSet,
+    /// The kind of request, as the router names it.
+    pub kind: &'a str,
+    /// What every answer to this request must match.
+    pub constraint: Option<&'a Constraint>,
     /// What this request may do.
     pub settings: Settings,
 }
 
-/// The best answer so far.
-struct Best {
+/// An answer that was judged.
+struct Candidate {
     answer: Answer,
+    /// The log-probability of each of its tokens under the original request, and whether the token carries the
+    /// answer.
+    logprobs: Vec<(f64, bool)>,
     judgement: Judgement,
+    confidence: f64,
+    /// The answer ends where whoever wrote it wanted, whatever cut the generation it came from.
+    whole: bool,
     iteration: u8,
+}
+
+/// What a reflection came to.
+enum Reflected {
+    /// An answer, judged.
+    Answer(Candidate, Step),
+    /// None in time.
+    Late(Step),
+    /// None.
+    Failed(Failure, Step),
+}
+
+/// One request's loop while it runs.
+struct Run<'a, G, S> {
+    omni: &'a OmniLoop<'a>,
+    request: &'a [Turn],
+    language: Language,
+    generator: &'a G,
+    sink: &'a mut S,
+    deadline: Instant,
+    /// The request, and every critique so far with the answer it is about: what an engine already evaluated stays
+    /// evaluated.
+    conversation: Vec<Turn>,
+    /// The answer the next critique is about, where it is not the best one.
+    criticised: Option<(String, Judgement)>,
+    /// Repairs that were carried out, successfully or not.
+    tried: Vec<Rewriting>,
+    /// The iteration whose answer could not be mended by hand.
+    beyond_mending: Option<u8>,
+    critiques: u8,
 }
 
 impl OmniLoop<'_> {
@@ -107,321 +162,377 @@ impl OmniLoop<'_> {
         sink: &mut S,
     ) -> Result<Outcome, Failure> {
         let started = Instant::now();
-        let deadline = started + self.settings.deadline;
-        let language = Language::of_request(request);
-        let mut conversation = request.to_vec();
-        let mut steps = Vec::with_capacity(usize::from(ITERATION_LIMIT));
-
-        let draft = self
-            .iterate(None, 1, &mut conversation, generator, sink, deadline)
-            .await;
-        let (answer, mut step) = draft.into_first()?;
-        let cut = step.ended == Ended::TimedOut;
-        let judgement = self.judge(request, language, Phase::Draft, &answer);
-        step.judged(&judgement);
-        steps.push(step);
-        let mut fallback = answer.source.fallback.clone();
-        let mut last = judgement.findings.clone();
-        let mut stopped = self.enough(&judgement).then_some(Stopped::Confident);
-        if cut {
-            stopped = Some(self.ran_out(deadline));
-        }
-        let mut last_text = answer.text.clone();
-        let mut best = Best {
-            answer,
-            judgement,
-            iteration: 1,
+        let mut run = Run {
+            omni: self,
+            request,
+            language: Language::of_request(request),
+            generator,
+            sink,
+            deadline: started + self.settings.deadline,
+            conversation: request.to_vec(),
+            criticised: None,
+            tried: Vec::new(),
+            beyond_mending: None,
+            critiques: 0,
         };
+        let (mut best, step) = run.draft().await?;
+        let mut stopped = (step.ended == Ended::TimedOut).then(|| run.ran_out());
+        let mut fallback = best.answer.source.fallback.clone();
+        let mut steps = Vec::with_capacity(usize::from(ITERATION_LIMIT));
+        steps.push(step);
 
         for iteration in 2..=self.settings.iterations.get() {
+            stopped = stopped.or_else(|| self.enough(&best));
             if stopped.is_some() {
                 break;
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= run.deadline {
                 stopped = Some(Stopped::Deadline);
                 break;
             }
-            // The conversation grows: what an engine already evaluated stays evaluated. An empty turn would be
-            // refused by some chat templates.
-            let said = if last_text.trim().is_empty() {
-                "…"
-            } else {
-                &last_text
+            let Some(reflected) = run.reflect(&best, iteration).await? else {
+                stopped = Some(Stopped::NotWorth);
+                break;
             };
-            conversation.push(Turn::new(Speaker::Assistant, said));
-            let words = critique(self.prompts.words(language), &last);
-            conversation.push(Turn::new(Speaker::User, words.clone()));
-            let attempt = self
-                .iterate(
-                    Some(words),
-                    iteration,
-                    &mut conversation,
-                    generator,
-                    sink,
-                    deadline,
-                )
-                .await;
-            let answer = match attempt {
-                Attempt::Complete(answer, mut step) => {
-                    fallback = fallback.or_else(|| answer.source.fallback.clone());
-                    let judgement = self.judge(request, language, Phase::Revision, &answer);
-                    step.judged(&judgement);
+            match reflected {
+                Reflected::Answer(candidate, step) => {
+                    fallback = fallback.or_else(|| candidate.answer.source.fallback.clone());
+                    let how = step.how;
                     steps.push(step);
-                    (answer, judgement)
+                    let copied = run
+                        .criticised
+                        .as_ref()
+                        .map_or(&best.answer.text, |(text, _)| text);
+                    if how == How::Critiqued && same(&candidate.answer.text, copied) {
+                        // A further critique of the same words would bring the same words. The copy never replaces
+                        // what it copies.
+                        stopped = Some(Stopped::Unchanged);
+                        continue;
+                    }
+                    if how == How::Critiqued {
+                        run.criticised = Some((candidate.answer.text.clone(), candidate.judgement.clone()));
+                    }
+                    if candidate.judgement.replaces(&best.judgement) {
+                        best = candidate;
+                    }
                 }
-                Attempt::TimedOut(_, step) => {
+                Reflected::Late(step) => {
                     steps.push(step);
-                    stopped = Some(self.ran_out(deadline));
-                    continue;
+                    stopped = Some(run.ran_out());
                 }
-                Attempt::Failed(failure, _) if failure.kind == FailureKind::Cancelled => return Err(failure),
-                Attempt::Failed(_, step) => {
+                Reflected::Failed(failure, _) if failure.kind == FailureKind::Cancelled => {
+                    return Err(failure);
+                }
+                Reflected::Failed(_, step) => {
                     steps.push(step);
                     stopped = Some(Stopped::Failed);
-                    continue;
                 }
-            };
-            let (answer, judgement) = answer;
-            if same(&answer.text, &last_text) {
-                // A further critique of the same words would bring the same words. The copy never replaces what
-                // it copies.
-                stopped = Some(Stopped::Unchanged);
-                continue;
-            }
-            if self.enough(&judgement) {
-                stopped = Some(Stopped::Confident);
-            }
-            last = judgement.findings.clone();
-            last_text.clone_from(&answer.text);
-            if judgement.score > best.judgement.score {
-                best = Best {
-                    answer,
-                    judgement,
-                    iteration,
-                };
             }
         }
-
+        let stopped = stopped.or_else(|| self.enough(&best)).unwrap_or(Stopped::Limit);
         Ok(Outcome {
+            kind: self.kind.to_owned(),
             chosen: best.iteration,
-            confidence: best.judgement.score,
+            confidence: best.confidence,
+            score: best.judgement.score,
+            signals: best.judgement.signals,
             remaining: best.judgement.findings,
             answer: best.answer,
             steps,
-            stopped: stopped.unwrap_or(Stopped::Limit),
+            stopped,
             may_reflect: self.settings.iterations > Iterations::DRAFT_ONLY,
             fallback,
             total_ms: milliseconds(started.elapsed()),
         })
     }
 
-    fn judge(&self, request: &[Turn], language: Language, phase: Phase, answer: &Answer) -> Judgement {
-        judge(self.checkers, self.confidence, request, language, phase, answer)
+    /// Whether an answer needs no reflection, and why.
+    fn enough(&self, best: &Candidate) -> Option<Stopped> {
+        if !best.judgement.is_clean() {
+            None
+        } else if best.confidence >= self.settings.early_exit {
+            Some(Stopped::Confident)
+        } else if self.settings.worth.when_clean == 0 {
+            Some(Stopped::NotWorth)
+        } else {
+            None
+        }
+    }
+}
+
+impl<G: Generate, S: Sink> Run<'_, G, S> {
+    async fn draft(&mut self) -> Result<(Candidate, Step), Failure> {
+        let task = Task {
+            phase: Phase::Draft,
+            iteration: 1,
+            conversation: self.request,
+            prefix: "",
+            constraint: self.omni.constraint,
+            guess: "",
+        };
+        let until = self.until();
+        let drafted = attempt(How::Draft, None, task, self.generator, self.sink, until).await;
+        let (answer, mut step) = drafted.into_first()?;
+        let logprobs = logprobs_of(&answer.pieces);
+        let whole = answer.finish == Finish::Stop;
+        let candidate = self.judge(answer, logprobs, whole, 1, &mut step);
+        Ok((candidate, step))
     }
 
-    fn enough(&self, judgement: &Judgement) -> bool {
-        judgement.is_clean() && judgement.score >= self.settings.early_exit
+    /// The next reflection on `best`, or none if none is worth it. What checkers can mend themselves comes first,
+    /// then what can be enforced while the model writes, then words.
+    async fn reflect(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
+        if self.beyond_mending != Some(best.iteration) {
+            if let Some(edited) = self.edit(best, iteration).await? {
+                return Ok(Some(edited));
+            }
+            self.beyond_mending = Some(best.iteration);
+        }
+        // An answer whose shape the client prescribed is not written under another.
+        if self.omni.constraint.is_none()
+            && let Some(next) = rewriting(&best.answer.text, &best.judgement.findings, &self.tried)
+        {
+            self.tried.push(next.clone());
+            return Ok(Some(self.rewrite(best, next, iteration).await));
+        }
+        let worth = if best.judgement.is_clean() {
+            self.omni.settings.worth.when_clean
+        } else {
+            self.omni.settings.worth.when_found
+        };
+        if self.critiques >= worth {
+            return Ok(None);
+        }
+        self.critiques += 1;
+        Ok(Some(self.criticise(best, iteration).await))
+    }
+
+    /// Mends what checkers can mend themselves.
+    async fn edit(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
+        let started = Instant::now();
+        let subject = self.subject(&best.answer.text, best.whole);
+        let Some(Mended { text, .. }) = mend(self.omni.checkers, &subject, &best.judgement.findings) else {
+            return Ok(None);
+        };
+        let words = self.words(best);
+        self.sink.event(Event::Critique(&words)).await?;
+        let mut step = Step::begun(Phase::Revision, How::Edited, Some(words));
+        step.text.clone_from(&text);
+        step.model = Some(best.answer.source.model.clone());
+        let (mut answer, mut logprobs) = (best.answer.clone(), best.logprobs.clone());
+        answer.pieces = vec![Piece::given(&text)];
+        if self.omni.settings.logprobs {
+            match self.score(&text).await {
+                Ok((pieces, scored)) => (answer.pieces, logprobs) = (pieces, scored),
+                Err(failure) => {
+                    step.ended = Ended::Failed;
+                    return Ok(Some(Reflected::Failed(failure, step)));
+                }
+            }
+        }
+        answer.text = text;
+        step.total_ms = milliseconds(started.elapsed());
+        let candidate = self.judge(answer, logprobs, true, iteration, &mut step);
+        Ok(Some(Reflected::Answer(candidate, step)))
+    }
+
+    /// Lets the model write again, to the same request, what a repair enforces.
+    async fn rewrite(&mut self, best: &Candidate, repair: Rewriting, iteration: u8) -> Reflected {
+        let kept = &best.answer.text[..repair.keep];
+        let prefix = format!("{kept}{}", repair.insert);
+        let task = Task {
+            phase: Phase::Revision,
+            iteration,
+            conversation: self.request,
+            prefix: &prefix,
+            constraint: repair.constraint.as_ref(),
+            guess: &best.answer.text[repair.keep..],
+        };
+        let words = self.words(best);
+        let until = self.until();
+        let written = attempt(repair.how(), Some(words), task, self.generator, self.sink, until).await;
+        let (mut answer, mut step) = match written {
+            Attempt::Complete(answer, step) => (answer, step),
+            Attempt::TimedOut(_, step) => return Reflected::Late(step),
+            Attempt::Failed(failure, step) => return Reflected::Failed(failure, step),
+        };
+        let mut logprobs = kept_logprobs(best, repair.keep);
+        logprobs.extend(logprobs_of(&answer.pieces));
+        if self.omni.settings.logprobs && !prefix.is_empty() {
+            match self.score(&answer.text).await {
+                Ok((pieces, scored)) => (answer.pieces, logprobs) = (pieces, scored),
+                Err(failure) => {
+                    step.ended = Ended::Failed;
+                    return Reflected::Failed(failure, step);
+                }
+            }
+        } else if !prefix.is_empty() {
+            answer.pieces.insert(0, Piece::given(&prefix));
+        }
+        let whole = answer.finish == Finish::Stop;
+        let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
+        Reflected::Answer(candidate, step)
+    }
+
+    /// Asks the model, in words, to do better, and judges what it says as an answer to the original request.
+    async fn criticise(&mut self, best: &Candidate, iteration: u8) -> Reflected {
+        let (text, found) = match &self.criticised {
+            Some((text, judgement)) => (text, &judgement.findings),
+            None => (&best.answer.text, &best.judgement.findings),
+        };
+        // An empty turn would be refused by some chat templates.
+        let said = if text.trim().is_empty() { "…" } else { text };
+        let words = critique(self.omni.prompts.words(self.language), found);
+        self.conversation.push(Turn::new(Speaker::Assistant, said));
+        self.conversation.push(Turn::new(Speaker::User, words.clone()));
+        let task = Task {
+            phase: Phase::Revision,
+            iteration,
+            conversation: &self.conversation,
+            prefix: "",
+            constraint: self.omni.constraint,
+            guess: text,
+        };
+        let until = self.until();
+        let written = attempt(
+            How::Critiqued,
+            Some(words),
+            task,
+            self.generator,
+            self.sink,
+            until,
+        )
+        .await;
+        let (mut answer, mut step) = match written {
+            Attempt::Complete(answer, step) => (answer, step),
+            Attempt::TimedOut(_, step) => return Reflected::Late(step),
+            Attempt::Failed(failure, step) => return Reflected::Failed(failure, step),
+        };
+        // Its tokens were predicted with the draft in sight, and a model finds words it has just seen more likely.
+        let (pieces, logprobs) = match self.score(&answer.text).await {
+            Ok(scored) => scored,
+            Err(failure) if failure.kind == FailureKind::Timeout => return Reflected::Late(step),
+            Err(failure) => {
+                step.ended = Ended::Failed;
+                return Reflected::Failed(failure, step);
+            }
+        };
+        if self.omni.settings.logprobs {
+            answer.pieces = pieces;
+        }
+        let whole = answer.finish == Finish::Stop;
+        let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
+        Reflected::Answer(candidate, step)
+    }
+
+    /// What the model thinks of a text as the answer to the original request.
+    async fn score(&self, text: &str) -> Result<(Vec<Piece>, Vec<(f64, bool)>), Failure> {
+        if text.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let scored = timeout_at(self.until(), self.generator.score(self.request, text)).await;
+        let scored = scored.map_err(|_elapsed| Failure {
+            kind: FailureKind::Timeout,
+            message: "The revision could not be judged in time.".to_owned(),
+        })??;
+        let pieces = Piece::of_scored(&scored);
+        let logprobs = logprobs_of(&pieces);
+        Ok((pieces, logprobs))
+    }
+
+    fn judge(
+        &self,
+        answer: Answer,
+        logprobs: Vec<(f64, bool)>,
+        whole: bool,
+        iteration: u8,
+        step: &mut Step,
+    ) -> Candidate {
+        let found = findings(self.omni.checkers, &self.subject(&answer.text, whole));
+        let signals = Signals::of_logprobs(logprobs.iter().copied());
+        let judgement = Judgement::new(found, signals);
+        let confidence = probability(self.omni.confidence.confidence(&Evidence {
+            signals: &judgement.signals,
+            findings: &judgement.findings,
+            kind: self.omni.kind,
+            revised: iteration > 1,
+            digest: &answer.source.digest,
+        }));
+        step.score = Some(judgement.score);
+        step.confidence = Some(confidence);
+        step.findings.clone_from(&judgement.findings);
+        Candidate {
+            answer,
+            logprobs,
+            judgement,
+            confidence,
+            whole,
+            iteration,
+        }
+    }
+
+    fn subject<'t>(&'t self, text: &'t str, whole: bool) -> Subject<'t> {
+        Subject {
+            request: self.request,
+            text,
+            finish: if whole { Finish::Stop } else { Finish::Length },
+            language: self.language,
+        }
+    }
+
+    /// What is wrong with an answer, in words.
+    fn words(&self, best: &Candidate) -> String {
+        critique(self.omni.prompts.words(self.language), &best.judgement.findings)
+    }
+
+    /// When a generation that begins now must end.
+    fn until(&self) -> Instant {
+        self.deadline
+            .min(Instant::now() + self.omni.settings.iteration_timeout)
     }
 
     /// Which of the two limits a cut iteration met.
-    fn ran_out(&self, deadline: Instant) -> Stopped {
-        if Instant::now() >= deadline {
+    fn ran_out(&self) -> Stopped {
+        if Instant::now() >= self.deadline {
             Stopped::Deadline
         } else {
             Stopped::IterationTimeout
         }
     }
-
-    /// One generation within its time. The critique is told first, within the same time.
-    async fn iterate<G: Generate, S: Sink>(
-        &self,
-        critique: Option<String>,
-        iteration: u8,
-        conversation: &mut Vec<Turn>,
-        generator: &G,
-        sink: &mut S,
-        deadline: Instant,
-    ) -> Attempt {
-        let started = Instant::now();
-        let phase = if critique.is_some() {
-            Phase::Revision
-        } else {
-            Phase::Draft
-        };
-        let until = deadline.min(started + self.settings.iteration_timeout);
-        let mut collector = Collector {
-            phase,
-            sink,
-            begun: None,
-            pieces: Vec::new(),
-            text: String::new(),
-        };
-        let generation = async {
-            if let Some(words) = &critique {
-                collector.sink.event(Event::Critique(words)).await?;
-            }
-            generator
-                .generate(
-                    Task {
-                        phase,
-                        iteration,
-                        conversation,
-                        prefix: "",
-                        constraint: None,
-                        guess: "",
-                    },
-                    &mut collector,
-                )
-                .await
-        };
-        let result = tokio::time::timeout_at(until, generation).await;
-
-        let Collector {
-            begun, pieces, text, ..
-        } = collector;
-        let mut step = Step {
-            phase,
-            ended: Ended::Complete,
-            critique,
-            text: text.clone(),
-            model: begun.as_ref().map(|begun| begun.source.model.clone()),
-            tokens: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
-            score: None,
-            findings: Vec::new(),
-            work: Work::default(),
-            total_ms: milliseconds(started.elapsed()),
-        };
-        let Begun {
-            source,
-            prompt_tokens,
-            cached_tokens,
-        } = begun.unwrap_or_default();
-        match result {
-            Ok(Ok(finished)) => {
-                step.work = finished.work;
-                step.tokens = finished.work.completion_tokens.max(step.tokens);
-                let answer = Answer {
-                    text,
-                    pieces,
-                    finish: finished.finish,
-                    work: finished.work,
-                    source,
-                };
-                Attempt::Complete(answer, step)
-            }
-            Ok(Err(failure)) => {
-                step.ended = Ended::Failed;
-                Attempt::Failed(failure, step)
-            }
-            Err(_elapsed) => {
-                step.ended = Ended::TimedOut;
-                let work = Work {
-                    prompt_tokens,
-                    cached_tokens,
-                    completion_tokens: step.tokens,
-                    ..Work::default()
-                };
-                step.work = work;
-                let answer = Answer {
-                    text,
-                    pieces,
-                    finish: Finish::Length,
-                    work,
-                    source,
-                };
-                Attempt::TimedOut(answer, step)
-            }
-        }
-    }
 }
 
-/// How one generation ended.
-enum Attempt {
-    Complete(Answer, Step),
-    /// With what had come until then.
-    TimedOut(Answer, Step),
-    Failed(Failure, Step),
+fn logprobs_of(pieces: &[Piece]) -> Vec<(f64, bool)> {
+    pieces
+        .iter()
+        .map(|piece| {
+            (
+                f64::from(piece.logprob),
+                crate::confidence::signals::carries(&piece.bytes),
+            )
+        })
+        .collect()
 }
 
-impl Attempt {
-    /// The draft: it is all there is, so even a cut one is returned, as long as it says anything.
-    fn into_first(self) -> Result<(Answer, Step), Failure> {
-        match self {
-            Self::Complete(answer, step) => Ok((answer, step)),
-            Self::TimedOut(answer, step) if !answer.text.is_empty() => Ok((answer, step)),
-            Self::TimedOut(..) => Err(Failure {
-                kind: FailureKind::Timeout,
-                message: "No answer began within the time a request may take; try again later, or with a \
-                          shorter prompt."
-                    .to_owned(),
-            }),
-            Self::Failed(failure, _) => Err(failure),
-        }
-    }
-}
-
-impl Step {
-    fn judged(&mut self, judgement: &Judgement) {
-        self.score = Some(judgement.score);
-        self.findings.clone_from(&judgement.findings);
-    }
+/// The log-probabilities of the tokens that lie within the first `keep` bytes. Those of an edited answer no longer
+/// say where they belong: then all count.
+fn kept_logprobs(best: &Candidate, keep: usize) -> Vec<(f64, bool)> {
+    let mut end = 0;
+    let within = best
+        .answer
+        .pieces
+        .iter()
+        .take_while(|piece| {
+            end += piece.text.len();
+            end <= keep
+        })
+        .count();
+    let placed = best.answer.pieces.len() == best.logprobs.len();
+    best.logprobs[..if placed { within } else { best.logprobs.len() }].to_vec()
 }
 
 /// Whether two answers say the same but for white space.
 fn same(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-/// Keeps a generation's tokens and passes them on.
-struct Collector<'a, S> {
-    phase: Phase,
-    sink: &'a mut S,
-    begun: Option<Begun>,
-    pieces: Vec<Piece>,
-    text: String,
-}
-
-impl<S: Sink> Out for Collector<'_, S> {
-    async fn began(&mut self, begun: Begun) -> Result<(), Refused> {
-        let begun = self.begun.insert(begun);
-        self.sink
-            .event(Event::Begun {
-                phase: self.phase,
-                begun,
-            })
-            .await
-    }
-
-    async fn piece(&mut self, piece: Piece) -> Result<(), Refused> {
-        if self.pieces.len() >= MOST_PIECES || self.text.len() + piece.text.len() > MOST_TEXT {
-            return Err(Refused::TooLong);
-        }
-        let event = match self.phase {
-            Phase::Draft => Event::Draft(&piece),
-            Phase::Revision => Event::Revision(&piece),
-        };
-        self.sink.event(event).await?;
-        self.text.push_str(&piece.text);
-        self.pieces.push(piece);
-        Ok(())
-    }
-
-    async fn restart(&mut self, reason: &str) -> Result<(), Refused> {
-        self.sink
-            .event(Event::Restarted {
-                phase: self.phase,
-                reason,
-            })
-            .await?;
-        self.begun = None;
-        self.pieces.clear();
-        self.text.clear();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

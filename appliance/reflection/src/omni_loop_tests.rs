@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkers::{Finding, Place, Subject, standard};
+use crate::checkers::{Finding, Place, Repair, Subject, standard};
 use crate::events::Unwatched;
-use crate::generate::{Finished, Scored, Source};
+use crate::generate::{Begun, Finished, Out, Refused, Scored, Source, Work};
 
 /// What a scripted generator does in one iteration.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ fn say(words: &str, probability: f32) -> Act {
 struct Script {
     acts: Vec<Act>,
     asked: Mutex<Vec<Vec<Turn>>>,
+    /// Prefix, constraint and guess of each task.
+    tasks: Mutex<Vec<(String, Option<Constraint>, String)>>,
 }
 
 impl Script {
@@ -47,6 +49,7 @@ impl Script {
         Self {
             acts: acts.into(),
             asked: Mutex::new(Vec::new()),
+            tasks: Mutex::new(Vec::new()),
         }
     }
 
@@ -87,6 +90,11 @@ fn begun(model: &str, fallback: Option<&str>) -> Begun {
 impl Generate for Script {
     async fn generate<O: Out>(&self, task: Task<'_>, out: &mut O) -> Result<Finished, Failure> {
         self.asked.lock().unwrap().push(task.conversation.to_vec());
+        self.tasks.lock().unwrap().push((
+            task.prefix.to_owned(),
+            task.constraint.cloned(),
+            task.guess.to_owned(),
+        ));
         let act = &self.acts[usize::from(task.iteration - 1)];
         let mut finish = Finish::Stop;
         let completion_tokens = match act {
@@ -130,12 +138,18 @@ impl Generate for Script {
         })
     }
 
+    /// A text is as likely as when it was said.
     async fn score(&self, _: &[Turn], text: &str) -> Result<Vec<Scored>, Failure> {
-        let token = Scored {
-            bytes: text.into(),
-            logprob: -0.1,
+        let said = self.acts.iter().find_map(|act| match act {
+            Act::Say { words, logprob, .. } if words == text => Some(*logprob),
+            Act::Switch { second, .. } if second == text => Some(-0.01),
+            _ => None,
+        });
+        let token = |word: &str| Scored {
+            bytes: word.into(),
+            logprob: said.unwrap_or(-0.1),
         };
-        Ok(vec![token])
+        Ok(text.split_inclusive(' ').map(token).collect())
     }
 }
 
@@ -170,6 +184,8 @@ fn run_with(script: &Script, settings: Settings, sink: &mut impl Sink) -> Result
     let omni = OmniLoop {
         checkers: &checkers,
         confidence: &crate::MeanProbability,
+        kind: "closed",
+        constraint: None,
         prompts: &PromptSet::built_in(),
         settings,
     };
@@ -266,6 +282,8 @@ fn the_critique_names_what_was_found_in_the_language_of_the_request() {
     let omni = OmniLoop {
         checkers: &checkers,
         confidence: &crate::MeanProbability,
+        kind: "closed",
+        constraint: None,
         prompts: &PromptSet::built_in(),
         settings: Settings::default(),
     };
@@ -488,6 +506,147 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Wants the answer 42: corrects 41 by hand, goes on from "about", and writes "bad" anew as digits.
+struct Wants42;
+
+impl Checker for Wants42 {
+    fn name(&self) -> &'static str {
+        "wants"
+    }
+
+    fn check(&self, subject: &Subject<'_>) -> Vec<Finding> {
+        let repair = if subject.text.contains("41") {
+            Repair::Rewrite(subject.text.replace("41", "42"))
+        } else if let Some(at) = subject.text.find("about") {
+            Repair::Resume {
+                keep: at,
+                insert: "exactly ".into(),
+                constraint: None,
+            }
+        } else if subject.text.contains("bad") {
+            Repair::Constrain(Constraint::Regex("[0-9]+".into()))
+        } else {
+            return Vec::new();
+        };
+        vec![Finding {
+            checker: self.name(),
+            place: Place::Whole,
+            sentence: "It must be 42.".into(),
+            weight: 0.5,
+            repair: Some(repair),
+        }]
+    }
+}
+
+fn run_wanting(script: &Script, settings: Settings) -> Outcome {
+    let checkers: Vec<Box<dyn Checker>> = vec![Box::new(Wants42)];
+    let omni = OmniLoop {
+        checkers: &checkers,
+        confidence: &crate::MeanProbability,
+        prompts: &PromptSet::built_in(),
+        kind: "arithmetic",
+        constraint: None,
+        settings,
+    };
+    let request = [Turn::new(Speaker::User, "What is 6 times 7?")];
+    paused(omni.run(&request, script, &mut Unwatched)).unwrap()
+}
+
+#[test]
+fn what_checkers_can_mend_asks_no_model() {
+    let script = Script::new([say("It is 41.", 0.9)]);
+    let outcome = run_wanting(&script, Settings::default());
+    assert_eq!(
+        (outcome.answer.text.as_str(), script.asked().len()),
+        ("It is 42.", 1)
+    );
+    assert_eq!((outcome.chosen, outcome.steps[1].how), (2, How::Edited));
+    assert_eq!(outcome.draft_error_mended(), Some(true));
+    assert_eq!(
+        outcome.answer.pieces.len(),
+        1,
+        "its tokens are no longer the draft's"
+    );
+}
+
+#[test]
+fn an_edited_answer_has_true_log_probabilities_where_they_are_wanted() {
+    let settings = Settings {
+        logprobs: true,
+        ..Settings::default()
+    };
+    let outcome = run_wanting(&Script::new([say("It is 41.", 0.9)]), settings);
+    let pieces = &outcome.answer.pieces;
+    assert_eq!(pieces.len(), 3);
+    assert!(
+        pieces.iter().all(|piece| (piece.logprob + 0.1).abs() < 1e-6),
+        "{pieces:?}"
+    );
+}
+
+#[test]
+fn a_sound_beginning_is_kept_and_the_rest_written_anew_to_the_same_request() {
+    let script = Script::new([say("It is about forty.", 0.5), say("42.", 0.9)]);
+    let settings = Settings {
+        worth: Worth {
+            when_clean: 0,
+            when_found: 2,
+        },
+        ..Settings::default()
+    };
+    let outcome = run_wanting(&script, settings);
+    assert_eq!(outcome.answer.text, "It is exactly 42.");
+    assert_eq!(outcome.steps[1].how, How::Resumed);
+    let asked = script.asked();
+    assert_eq!(asked[0], asked[1], "judged under the original request");
+    let task = script.tasks.lock().unwrap()[1].clone();
+    assert_eq!(task, ("It is exactly ".into(), None, "about forty.".into()));
+}
+
+#[test]
+fn what_can_be_enforced_is_enforced_and_tried_once() {
+    let script = Script::new([say("bad", 0.9), say("bad too", 0.9), say("42", 0.9)]);
+    let outcome = run_wanting(&script, Settings::default());
+    let tasks = script.tasks.lock().unwrap().clone();
+    assert_eq!(tasks[1].1, Some(Constraint::Regex("[0-9]+".into())));
+    assert_eq!(tasks[2].1, None, "the same repair again would bring the same");
+    assert_eq!(outcome.steps[2].how, How::Critiqued);
+    assert_eq!(outcome.answer.text, "42");
+}
+
+#[test]
+fn a_clean_draft_that_no_reflection_would_help_is_returned_at_once() {
+    let settings = Settings {
+        worth: Worth {
+            when_clean: 0,
+            when_found: 2,
+        },
+        ..Settings::default()
+    };
+    let outcome = run_wanting(&Script::new([say("Perhaps 42.", 0.3)]), settings);
+    assert_eq!((outcome.iterations(), outcome.stopped), (1, Stopped::NotWorth));
+}
+
+#[test]
+fn an_answer_whose_shape_the_client_prescribed_is_written_in_no_other() {
+    let checkers: Vec<Box<dyn Checker>> = vec![Box::new(Wants42)];
+    let wanted = Constraint::JsonObject;
+    let omni = OmniLoop {
+        checkers: &checkers,
+        confidence: &crate::MeanProbability,
+        prompts: &PromptSet::built_in(),
+        kind: "arithmetic",
+        constraint: Some(&wanted),
+        settings: Settings::default(),
+    };
+    let script = Script::new([say("bad", 0.9), say("{}", 0.95)]);
+    let request = [Turn::new(Speaker::User, "What is 6 times 7?")];
+    let outcome = paused(omni.run(&request, &script, &mut Unwatched)).unwrap();
+    let tasks = script.tasks.lock().unwrap().clone();
+    assert!(tasks.iter().all(|task| task.1 == Some(Constraint::JsonObject)));
+    assert_eq!(outcome.steps[1].how, How::Critiqued);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
@@ -497,16 +656,21 @@ proptest! {
         early_exit in prop_oneof![Just(f64::NAN), -1.0..2.0_f64],
         iteration_s in 1_u64..60,
         deadline_s in 1_u64..120,
+        when_clean in 0_u8..4,
+        when_found in 0_u8..4,
+        logprobs in any::<bool>(),
     ) {
         let settings = Settings {
             iterations: Iterations::at_most(most),
             early_exit,
             iteration_timeout: Duration::from_secs(iteration_s),
             deadline: Duration::from_secs(deadline_s),
+            worth: Worth { when_clean, when_found },
+            logprobs,
         };
         let mut checkers = standard();
         checkers.push(Box::new(Dislikes));
-        let omni = OmniLoop { checkers: &checkers, confidence: &crate::MeanProbability, prompts: &PromptSet::built_in(), settings };
+        let omni = OmniLoop { checkers: &checkers, confidence: &crate::MeanProbability, prompts: &PromptSet::built_in(), kind: "closed", constraint: None, settings };
         let script = Script::new(acts);
         let request = [Turn::new(Speaker::User, "Go")];
         let (result, took) = paused(async {
@@ -518,18 +682,18 @@ proptest! {
         let asked = script.asked().len();
         prop_assert!(asked <= usize::from(ITERATION_LIMIT.min(most.max(1))));
         if let Ok(outcome) = result {
-            prop_assert_eq!(usize::from(outcome.iterations()), asked);
-            let draft = outcome.steps[0].score.unwrap();
-            prop_assert!(outcome.confidence >= draft);
+            // What checkers mend themselves asks nobody.
+            prop_assert!(asked <= usize::from(outcome.iterations()));
+            prop_assert!(outcome.iterations() <= ITERATION_LIMIT.min(most.max(1)));
+            let draft = &outcome.steps[0];
+            prop_assert!(outcome.score >= draft.score.unwrap());
             let best = outcome.steps[usize::from(outcome.chosen) - 1].clone();
-            prop_assert_eq!(best.score, Some(outcome.confidence));
-            prop_assert_eq!(best.text, outcome.answer.text.clone());
-            for step in &outcome.steps {
-                // Only a mere copy of what it revises may score above the returned answer.
-                if step.score.is_some_and(|score| score > outcome.confidence) {
-                    prop_assert_eq!(outcome.stopped, Stopped::Unchanged);
-                }
-            }
+            prop_assert_eq!(best.score, Some(outcome.score));
+            prop_assert_eq!(best.confidence, Some(outcome.confidence));
+            prop_assert_eq!(&best.text, &outcome.answer.text);
+            prop_assert!(crate::judge::nothing_new(&outcome.remaining, &draft.findings));
+            let spelt: String = outcome.answer.pieces.iter().map(|piece| piece.text.as_str()).collect();
+            prop_assert_eq!(&spelt, &outcome.answer.text);
             prop_assert!((0.0..=1.0).contains(&outcome.confidence));
             let reasoning = outcome.steps.len() > 1;
             prop_assert_eq!(outcome.reasoning().is_some(), reasoning);

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::checkers::Finding;
+use crate::confidence::Signals;
 use crate::generate::{Answer, Phase, Work};
+use crate::plan::How;
 
 /// Why no further reflection followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -11,6 +13,8 @@ use crate::generate::{Answer, Phase, Work};
 pub enum Stopped {
     /// The last answer was clean and sure.
     Confident,
+    /// Nothing was found, or nothing that can be mended, and a reflection would not be worth its time.
+    NotWorth,
     /// The request allowed no more iterations.
     Limit,
     /// The last revision said the same as the answer before it.
@@ -40,6 +44,8 @@ pub enum Ended {
 pub struct Step {
     /// Draft or revision.
     pub phase: Phase,
+    /// How it was made.
+    pub how: How,
     /// How it ended.
     pub ended: Ended,
     /// The critique it answers; `None` for the draft.
@@ -50,8 +56,10 @@ pub struct Step {
     pub model: Option<String>,
     /// Tokens written.
     pub tokens: u32,
-    /// What it scored; `None` if it was not judged.
+    /// What it scored, in [0, 1]; `None` if it was not judged.
     pub score: Option<f64>,
+    /// The probability that it is right; `None` if it was not judged.
+    pub confidence: Option<f64>,
     /// What was found in it.
     pub findings: Vec<Finding>,
     /// The engine's figures; zero where the iteration was cut.
@@ -60,15 +68,41 @@ pub struct Step {
     pub total_ms: f64,
 }
 
+impl Step {
+    /// A step that has just begun.
+    pub(crate) fn begun(phase: Phase, how: How, critique: Option<String>) -> Self {
+        Self {
+            phase,
+            how,
+            ended: Ended::Complete,
+            critique,
+            text: String::new(),
+            model: None,
+            tokens: 0,
+            score: None,
+            confidence: None,
+            findings: Vec::new(),
+            work: Work::default(),
+            total_ms: 0.0,
+        }
+    }
+}
+
 /// What a loop ends with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
+    /// The kind of request, as the router names it.
+    pub kind: String,
     /// The best-scored answer.
     pub answer: Answer,
     /// Which iteration it came from: 1 is the draft.
     pub chosen: u8,
-    /// Its score, in [0, 1].
+    /// The probability that it is right.
     pub confidence: f64,
+    /// Its score, in [0, 1]: what answers are compared by.
+    pub score: f64,
+    /// What the model's own probabilities say of it.
+    pub signals: Signals,
     /// What is still wrong with it.
     pub remaining: Vec<Finding>,
     /// Every iteration that began, in order: 1 to [`crate::ITERATION_LIMIT`].
@@ -126,6 +160,9 @@ impl Outcome {
             iterations: self.iterations(),
             corrected: self.corrected(),
             confidence: rounded(self.confidence),
+            score: rounded(self.score),
+            kind: &self.kind,
+            signals: self.signals,
             model: &self.answer.source.model,
             adapter: self.answer.source.adapter.as_deref(),
             fallback: self.fallback.is_some(),
@@ -152,8 +189,14 @@ pub struct Report<'a> {
     pub iterations: u8,
     /// Whether the answer is a revision that scored above the draft.
     pub corrected: bool,
-    /// The answer's score, in [0, 1].
+    /// The probability that the answer is right.
     pub confidence: f64,
+    /// The answer's score, in [0, 1]: what drafts and revisions are compared by.
+    pub score: f64,
+    /// The kind of request.
+    pub kind: &'a str,
+    /// What the model's own probabilities say of the answer, in nats.
+    pub signals: Signals,
     /// The model that gave the answer.
     pub model: &'a str,
     /// The adapter applied to it.
@@ -184,12 +227,18 @@ pub struct Timings<'a> {
 pub struct StepTimings<'a> {
     /// Draft or revision.
     pub phase: Phase,
+    /// How it was made.
+    pub how: How,
     /// How it ended.
     pub ended: Ended,
+    /// What was found in it.
+    pub findings: &'a [Finding],
     /// Who wrote it.
     pub model: Option<&'a str>,
-    /// What it scored, in [0, 1].
+    /// The probability that it is right.
     pub confidence: Option<f64>,
+    /// What it scored, in [0, 1].
+    pub score: Option<f64>,
     /// Tokens written.
     pub tokens: u32,
     /// Tokens of its prompt.
@@ -210,9 +259,12 @@ impl<'a> StepTimings<'a> {
     fn of(step: &'a Step) -> Self {
         Self {
             phase: step.phase,
+            how: step.how,
             ended: step.ended,
+            findings: &step.findings,
             model: step.model.as_deref(),
-            confidence: step.score.map(rounded),
+            confidence: step.confidence.map(rounded),
+            score: step.score.map(rounded),
             tokens: step.tokens,
             prompt_tokens: step.work.prompt_tokens,
             cached_tokens: step.work.cached_tokens,

@@ -20,7 +20,7 @@ use axum::extract::State;
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use sarai_reflection::{Event, Failure, FailureKind, MeanProbability, OmniLoop, Outcome, Refused, Sink};
+use sarai_reflection::{Event, Failure, FailureKind, OmniLoop, Outcome, Refused, Settings, Sink, Worth};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body;
@@ -162,6 +162,22 @@ fn stopping() -> ApiError {
 }
 
 impl Job {
+    /// The kind of request, and how many reflections it is worth.
+    fn worth(&self) -> (&'static str, Worth) {
+        let worth = Worth {
+            when_clean: 0,
+            when_found: 1,
+        };
+        (
+            if self.chat.constraint.is_some() {
+                "format"
+            } else {
+                "open"
+            },
+            worth,
+        )
+    }
+
     /// Runs the loop to its end, or until the house closes. Dropping the future cancels the generation.
     async fn run(&self, sink: &mut impl Sink) -> Result<Outcome, ApiError> {
         let house = &*self.house;
@@ -185,11 +201,17 @@ impl Job {
             metrics: &house.metrics,
             switched: OnceLock::new(),
         };
+        let (kind, worth) = self.worth();
         let omni = OmniLoop {
             checkers: &house.checkers,
-            confidence: &MeanProbability,
+            confidence: &house.calibrations,
+            kind,
+            constraint: self.chat.constraint.as_ref(),
             prompts: &house.prompts,
-            settings: self.chat.effort.settings(&house.limits),
+            settings: Settings {
+                logprobs: self.chat.logprobs,
+                ..self.chat.effort.settings(&house.limits, worth)
+            },
         };
         let mut timed = Timed {
             sink,
@@ -266,18 +288,23 @@ async fn whole(job: Job) -> Response<Body> {
 mod tests {
     use super::request::Effort;
     use crate::limits::Limits;
-    use sarai_reflection::{Iterations, Settings};
+    use sarai_reflection::{Iterations, Settings, Worth};
     use sarai_wire::birth::GatewaySettings;
+
+    const WORTH: Worth = Worth {
+        when_clean: 0,
+        when_found: 1,
+    };
 
     #[test]
     fn the_effort_chooses_the_iterations() {
         let limits = Limits::try_from(&GatewaySettings::default()).unwrap();
         assert_eq!(
-            Effort::Medium.settings(&limits).iteration_timeout,
+            Effort::Medium.settings(&limits, WORTH).iteration_timeout,
             Settings::default().iteration_timeout
         );
         let of = |effort: Effort| {
-            let settings = effort.settings(&limits);
+            let settings = effort.settings(&limits, WORTH);
             (settings.iterations, (settings.early_exit * 100.0).round())
         };
         assert_eq!(of(Effort::None), (Iterations::DRAFT_ONLY, 85.0));

@@ -1,6 +1,6 @@
 //! The parameters of a chat request. Each is accepted, within bounds, or refused by its name; none is ignored.
 
-use sarai_reflection::{ITERATION_LIMIT, Iterations, Settings, Turn};
+use sarai_reflection::{Constraint, ITERATION_LIMIT, Iterations, Settings, Turn, Worth};
 use sarai_wire::engine::Sampling;
 use serde_json::{Map, Value};
 
@@ -35,22 +35,29 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// The loop's settings for this effort.
-    pub fn settings(self, limits: &Limits) -> Settings {
-        let (iterations, early_exit) = match self {
-            Self::None => (Iterations::DRAFT_ONLY, limits.early_exit),
-            Self::Low => (Iterations::at_most(2), limits.early_exit),
-            Self::Medium => (Iterations::at_most(ITERATION_LIMIT), limits.early_exit),
+    /// The loop's settings for this effort. How many reflections a request of this kind is worth decides where the
+    /// client did not.
+    pub fn settings(self, limits: &Limits, worth: Worth) -> Settings {
+        let (iterations, early_exit, worth) = match self {
+            Self::None => (Iterations::DRAFT_ONLY, limits.early_exit, worth),
+            Self::Low => (Iterations::at_most(2), limits.early_exit, worth),
+            Self::Medium => (Iterations::at_most(ITERATION_LIMIT), limits.early_exit, worth),
             Self::High => (
                 Iterations::at_most(ITERATION_LIMIT),
                 limits.early_exit.max(HIGH_EARLY_EXIT),
+                Worth {
+                    when_clean: 2,
+                    when_found: 2,
+                },
             ),
         };
         Settings {
             iterations,
             early_exit,
+            worth,
             iteration_timeout: limits.iteration,
             deadline: limits.deadline,
+            logprobs: false,
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct Chat {
     pub include_usage: bool,
     /// How much work the answer is worth.
     pub effort: Effort,
+    /// What the answer must match.
+    pub constraint: Option<Constraint>,
 }
 
 /// The object's members that were not looked at yet. `null` is the same as absent, as OpenAI has it.
@@ -217,6 +226,7 @@ impl Chat {
         let include_usage = stream_options(params.take("stream_options"), stream)?;
         let effort = effort(params.take("reasoning_effort").as_ref())?;
         harmless(&mut params)?;
+        let constraint = response_format(params.take("response_format"))?;
         if let Some((name, value)) = params.0.into_iter().next() {
             let known = KNOWN.contains(&name.as_str());
             if !(known && value.is_null()) {
@@ -244,6 +254,7 @@ impl Chat {
             stream,
             include_usage,
             effort,
+            constraint,
         })
     }
 }
@@ -349,16 +360,70 @@ fn harmless(params: &mut Params) -> Result<(), ApiError> {
     if params.flag("store")? {
         return Err(unsupported("store", ": nothing is stored"));
     }
-    match params.take("response_format") {
-        None => Ok(()),
-        Some(Value::Object(format)) => match format.get("type").and_then(Value::as_str) {
-            Some("text") if format.len() == 1 => Ok(()),
-            Some("text") => Err(unsupported("response_format", " with more than its type")),
-            Some(_) => Err(unsupported("response_format", " but for `{\"type\": \"text\"}`")),
-            None => Err(wrong_type("response_format.type", "a string")),
-        },
-        Some(_) => Err(wrong_type("response_format", "an object")),
+    Ok(())
+}
+
+/// Largest schema, bytes of JSON.
+const LARGEST_SCHEMA: usize = 64 * 1024;
+
+/// What the answer must match; the engine enforces it while it writes.
+fn response_format(value: Option<Value>) -> Result<Option<Constraint>, ApiError> {
+    let mut format = match value {
+        None => return Ok(None),
+        Some(Value::Object(format)) => Params(format),
+        Some(_) => return Err(wrong_type("response_format", "an object")),
+    };
+    let kind = match format.take("type") {
+        Some(Value::String(kind)) => kind,
+        _ => return Err(wrong_type("response_format.type", "a string")),
+    };
+    let schema = format.take("json_schema");
+    if let Some(name) = format.0.keys().next() {
+        let name: String = name.chars().take(64).collect();
+        return Err(unsupported(&format!("response_format.{name}"), ""));
     }
+    match (kind.as_str(), schema) {
+        ("text", None) => Ok(None),
+        ("json_object", None) => Ok(Some(Constraint::JsonObject)),
+        ("json_schema", Some(Value::Object(schema))) => json_schema(schema).map(Some),
+        ("json_schema", _) => Err(wrong_type("response_format.json_schema", "an object")),
+        ("text" | "json_object", Some(_)) => {
+            Err(unsupported("response_format.json_schema", " with this type"))
+        }
+        _ => Err(out_of_range(
+            "response_format.type",
+            "one of text, json_object, json_schema",
+        )),
+    }
+}
+
+/// The schema in OpenAI's wrapping. It is always enforced, whatever `strict` says.
+fn json_schema(wrapping: Map<String, Value>) -> Result<Constraint, ApiError> {
+    let mut wrapping = Params(wrapping);
+    match wrapping.take("name") {
+        None | Some(Value::String(_)) => {}
+        Some(_) => return Err(wrong_type("response_format.json_schema.name", "a string")),
+    }
+    match wrapping.take("description") {
+        None | Some(Value::String(_)) => {}
+        Some(_) => return Err(wrong_type("response_format.json_schema.description", "a string")),
+    }
+    wrapping.flag("strict")?;
+    let schema = match wrapping.take("schema") {
+        Some(schema @ (Value::Object(_) | Value::Bool(_))) => schema,
+        _ => return Err(wrong_type("response_format.json_schema.schema", "an object")),
+    };
+    if let Some(name) = wrapping.0.keys().next() {
+        let name: String = name.chars().take(64).collect();
+        return Err(unsupported(&format!("response_format.json_schema.{name}"), ""));
+    }
+    if schema.to_string().len() > LARGEST_SCHEMA {
+        return Err(out_of_range(
+            "response_format.json_schema.schema",
+            &format!("at most {LARGEST_SCHEMA} bytes long"),
+        ));
+    }
+    Ok(Constraint::JsonSchema(schema))
 }
 
 #[cfg(test)]

@@ -146,12 +146,24 @@ fn what_is_wrong_is_refused_by_its_name() {
         (json!({"reasoning_effort": "extreme"}), "reasoning_effort"),
         (json!({"reasoning_effort": 3}), "reasoning_effort"),
         (
-            json!({"response_format": {"type": "json_object"}}),
-            "response_format",
+            json!({"response_format": {"type": "json_object", "json_schema": {}}}),
+            "response_format.json_schema",
         ),
         (
             json!({"response_format": {"type": "json_schema", "json_schema": {}}}),
-            "response_format",
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "extra": 1}}}),
+            "response_format.json_schema.extra",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"title": "x".repeat(70_000)}}}}),
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({"response_format": {"type": "xml"}}),
+            "response_format.type",
         ),
         (json!({"response_format": "text"}), "response_format"),
         (json!({"response_format": {}}), "response_format.type"),
@@ -276,6 +288,21 @@ fn any_json() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+#[test]
+fn a_response_format_becomes_a_constraint() {
+    let of = |format| {
+        parse(with(json!({ "response_format": format })))
+            .unwrap()
+            .constraint
+    };
+    assert_eq!(of(json!({"type": "text"})), None);
+    assert_eq!(of(json!({"type": "json_object"})), Some(Constraint::JsonObject));
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let wrapped =
+        json!({"type": "json_schema", "json_schema": {"name": "place", "strict": true, "schema": schema}});
+    assert_eq!(of(wrapped), Some(Constraint::JsonSchema(schema)));
 }
 
 proptest! {

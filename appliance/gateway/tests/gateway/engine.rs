@@ -195,7 +195,7 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                     .split_inclusive(' ')
                     .map(|word| sarai_wire::engine::Alternative {
                         bytes: word.into(),
-                        logprob: -0.2,
+                        logprob: -0.05,
                     });
                 let scored = sarai_wire::engine::Scored {
                     tokens: tokens.collect(),

@@ -70,7 +70,10 @@ fn a_stream_has_openais_shape() {
 #[test]
 fn drafts_critiques_and_revisions_are_reasoning_and_the_accepted_answer_is_content() {
     let world = world(answers(&[("Lyon it is.", 0.4), ("Paris it is.", 0.95)]), None);
-    let (events, done) = world.client.stream(&json!({"logprobs": true})).all();
+    let (events, done) = world
+        .client
+        .stream(&json!({"logprobs": true, "reasoning_effort": "high"}))
+        .all();
     assert!(done);
     assert!(
         events.iter().all(|event| event.get("usage").is_none()),
