@@ -88,33 +88,33 @@ mod tests {
         }
     }
 
-    fn mended(checkers: Vec<Box<dyn Checker>>, text: &str) -> Option<String> {
+    fn mended(checkers: &[Box<dyn Checker>], text: &str) -> Option<String> {
         let subject = Subject {
             request: &[],
             text,
             finish: Finish::Stop,
             language: Language::English,
         };
-        let found = findings(&checkers, &subject);
-        mend(&checkers, &subject, &found).map(|mended| mended.text)
+        let found = findings(checkers, &subject);
+        mend(checkers, &subject, &found).map(|mended| mended.text)
     }
 
     #[test]
     fn corrections_follow_one_another() {
         let both: Vec<Box<dyn Checker>> =
             vec![Box::new(Without("a", ',', "")), Box::new(Without("b", '!', "."))];
-        assert_eq!(mended(both, "One, two!"), Some("One two.".into()));
+        assert_eq!(mended(&both, "One, two!"), Some("One two.".into()));
     }
 
     #[test]
     fn a_correction_that_breaks_something_else_is_not_made() {
         let fight: Vec<Box<dyn Checker>> =
             vec![Box::new(Without("a", ',', "!")), Box::new(Without("b", '!', ","))];
-        assert_eq!(mended(fight, "One, two"), None);
+        assert_eq!(mended(&fight, "One, two"), None);
     }
 
     #[test]
     fn nothing_wrong_is_nothing_to_mend() {
-        assert_eq!(mended(vec![Box::new(Without("a", ',', ""))], "One"), None);
+        assert_eq!(mended(&[Box::new(Without("a", ',', ""))], "One"), None);
     }
 }

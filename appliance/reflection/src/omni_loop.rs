@@ -122,7 +122,7 @@ struct Candidate {
 /// What a reflection came to.
 enum Reflected {
     /// An answer, judged.
-    Answer(Candidate, Step),
+    Answer(Box<Candidate>, Step),
     /// None in time.
     Late(Step),
     /// None.
@@ -213,7 +213,7 @@ impl OmniLoop<'_> {
                         run.criticised = Some((candidate.answer.text.clone(), candidate.judgement.clone()));
                     }
                     if candidate.judgement.replaces(&best.judgement) {
-                        best = candidate;
+                        best = *candidate;
                     }
                 }
                 Reflected::Late(step) => {
@@ -333,7 +333,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         answer.text = text;
         step.total_ms = milliseconds(started.elapsed());
         let candidate = self.judge(answer, logprobs, true, iteration, &mut step);
-        Ok(Some(Reflected::Answer(candidate, step)))
+        Ok(Some(Reflected::Answer(Box::new(candidate), step)))
     }
 
     /// Lets the model write again, to the same request, what a repair enforces.
@@ -371,7 +371,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         }
         let whole = answer.finish == Finish::Stop;
         let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
-        Reflected::Answer(candidate, step)
+        Reflected::Answer(Box::new(candidate), step)
     }
 
     /// Asks the model, in words, to do better, and judges what it says as an answer to the original request.
@@ -422,7 +422,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         }
         let whole = answer.finish == Finish::Stop;
         let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
-        Reflected::Answer(candidate, step)
+        Reflected::Answer(Box::new(candidate), step)
     }
 
     /// What the model thinks of a text as the answer to the original request.

@@ -195,7 +195,8 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                     .split_inclusive(' ')
                     .map(|word| sarai_wire::engine::Alternative {
                         bytes: word.into(),
-                        logprob: -0.05,
+                        // One answer is less likely than all others.
+                        logprob: if score.text.contains("Lyon") { -0.7 } else { -0.05 },
                     });
                 let scored = sarai_wire::engine::Scored {
                     tokens: tokens.collect(),

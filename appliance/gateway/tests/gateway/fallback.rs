@@ -199,7 +199,10 @@ fn a_revision_that_the_primary_fails_is_made_by_the_fallback_which_then_keeps_th
         }
         talk.answer("", 0.5);
     });
-    let unsure = answers(&[("", 0.5), ("Paris, says the small one.", 0.95)]);
+    let unsure = answers(&[
+        ("Lyon, says the small one.", 0.5),
+        ("Paris, says the small one.", 0.95),
+    ]);
     let world = world(script, Some(unsure));
     let body = falls_back_asked(&world, "closed", &json!({"reasoning_effort": "high"}));
     assert_eq!(body["omni_loop"]["iterations"], 3);
