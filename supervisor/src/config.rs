@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use sarai_wire::birth::{GatewaySettings, KvType};
+use sarai_wire::bounds;
 
 use crate::layout::Mode;
 
@@ -136,7 +137,7 @@ impl Config {
         top.section("engine", |s| engine(s, &mut config.engine));
         top.section("gateway", |s| gateway(s, &mut config.gateway));
         top.section("memory", |s| {
-            s.whole("budget", 256 << 20, 1 << 40, &mut config.budget)
+            s.whole("budget", 256 << 20..=1 << 40, &mut config.budget)
         });
         top.section("console", |s| {
             s.texts(
@@ -159,11 +160,11 @@ impl Config {
 
 fn engine(s: &mut Section<'_, '_>, to: &mut EngineConfig) {
     let mut context = to.context.unwrap_or(0);
-    s.whole("context", 128, 131_072, &mut context);
+    s.whole("context", bounds::CONTEXT, &mut context);
     to.context = (context != 0).then_some(context);
-    s.whole("slots", 1, 16, &mut to.slots);
-    s.whole("queue", 1, 1024, &mut to.queue);
-    s.whole("batch", 16, 4096, &mut to.batch);
+    s.whole("slots", bounds::SLOTS, &mut to.slots);
+    s.whole("queue", bounds::QUEUE, &mut to.queue);
+    s.whole("batch", bounds::BATCH, &mut to.batch);
     s.text(
         "kv",
         |v| matches!(v, "f16" | "q8_0"),
@@ -172,27 +173,42 @@ fn engine(s: &mut Section<'_, '_>, to: &mut EngineConfig) {
             to.kv_type = if v == "f16" { KvType::F16 } else { KvType::Q8_0 };
         },
     );
-    s.whole("silence_s", 2, 3600, &mut to.silence_s);
-    s.whole("startup_s", 5, 7200, &mut to.startup_s);
+    s.whole("silence_s", 2..=3600, &mut to.silence_s);
+    s.whole("startup_s", 5..=7200, &mut to.startup_s);
 }
 
 fn gateway(s: &mut Section<'_, '_>, to: &mut GatewaySettings) {
-    s.whole("max_body", 1024, 64 << 20, &mut to.max_body);
-    s.whole("max_connections", 1, 4096, &mut to.max_connections);
+    s.whole("max_body", bounds::MAX_BODY, &mut to.max_body);
+    s.whole("max_connections", bounds::CONNECTIONS, &mut to.max_connections);
     s.whole(
         "max_connections_per_address",
-        1,
-        4096,
+        bounds::CONNECTIONS,
         &mut to.max_connections_per_address,
     );
-    s.whole("header_timeout_ms", 100, 120_000, &mut to.header_timeout_ms);
-    s.whole("body_timeout_ms", 100, 600_000, &mut to.body_timeout_ms);
-    s.whole("max_requests", 1, 1024, &mut to.max_requests);
-    s.whole("iteration_timeout_s", 1, 3600, &mut to.iteration_timeout_s);
-    s.whole("deadline_s", 1, 7200, &mut to.deadline_s);
-    s.whole("primary_silence_ms", 500, 3_600_000, &mut to.primary_silence_ms);
-    s.fraction("early_exit", &mut to.early_exit);
-    s.whole("drain_s", 0, 120, &mut to.drain_s);
+    s.whole(
+        "header_timeout_ms",
+        bounds::HEADER_TIMEOUT_MS,
+        &mut to.header_timeout_ms,
+    );
+    s.whole(
+        "body_timeout_ms",
+        bounds::BODY_TIMEOUT_MS,
+        &mut to.body_timeout_ms,
+    );
+    s.whole("max_requests", bounds::MAX_REQUESTS, &mut to.max_requests);
+    s.whole(
+        "iteration_timeout_s",
+        bounds::ITERATION_TIMEOUT_S,
+        &mut to.iteration_timeout_s,
+    );
+    s.whole("deadline_s", bounds::DEADLINE_S, &mut to.deadline_s);
+    s.whole(
+        "primary_silence_ms",
+        bounds::PRIMARY_SILENCE_MS,
+        &mut to.primary_silence_ms,
+    );
+    s.number("early_exit", bounds::EARLY_EXIT, &mut to.early_exit);
+    s.whole("drain_s", bounds::DRAIN_S, &mut to.drain_s);
 }
 
 /// Reads at most `limit` bytes of UTF-8; `None` when there is no such file.
@@ -296,6 +312,36 @@ mod tests {
                 problems.iter().any(|p| p.contains(line) && p.contains(what)),
                 "{line} {what}: {problems:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_engine_and_gateway_would_refuse_is_refused_here() {
+        for (section, key, bounds) in [
+            ("engine", "context", bounds::CONTEXT),
+            ("engine", "slots", bounds::SLOTS),
+            ("engine", "queue", bounds::QUEUE),
+            ("engine", "batch", bounds::BATCH),
+            ("gateway", "max_body", bounds::MAX_BODY),
+            ("gateway", "max_connections", bounds::CONNECTIONS),
+            ("gateway", "max_connections_per_address", bounds::CONNECTIONS),
+            ("gateway", "header_timeout_ms", bounds::HEADER_TIMEOUT_MS),
+            ("gateway", "body_timeout_ms", bounds::BODY_TIMEOUT_MS),
+            ("gateway", "max_requests", bounds::MAX_REQUESTS),
+            ("gateway", "iteration_timeout_s", bounds::ITERATION_TIMEOUT_S),
+            ("gateway", "deadline_s", bounds::DEADLINE_S),
+            ("gateway", "primary_silence_ms", bounds::PRIMARY_SILENCE_MS),
+            ("gateway", "drain_s", bounds::DRAIN_S),
+        ] {
+            let (least, most) = (i64::from(*bounds.start()), i64::from(*bounds.end()));
+            let problems = |value: i64| parse(&format!("[{section}]\n{key} = {value}\n")).1;
+            for good in [least, most] {
+                assert_eq!(problems(good), Vec::<String>::new());
+            }
+            for bad in [least - 1, most + 1] {
+                let said = format!("{section}.{key} is {bad}, must be {least} to {most}");
+                assert!(problems(bad)[0].contains(&said), "{:?}", problems(bad));
+            }
         }
     }
 

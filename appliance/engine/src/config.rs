@@ -1,15 +1,7 @@
 //! Bounds of what the supervisor starts an engine with.
 
 use sarai_wire::birth::EngineStart;
-
-/// Largest context of one request, tokens.
-pub const MAX_CONTEXT: u32 = 131_072;
-/// Most slots.
-pub const MAX_SLOTS: u32 = 64;
-/// Most waiting requests.
-pub const MAX_QUEUE: u32 = 4096;
-/// Smallest and largest batch, tokens; the smallest leaves room for every slot.
-pub const BATCH: std::ops::RangeInclusive<u32> = 64..=8192;
+use sarai_wire::bounds;
 
 /// The parameters are out of bounds. Fits after "failed to".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,25 +25,16 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
     if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return bad("the digest must be 64 lower-case hex digits".into());
     }
-    if !(32..=MAX_CONTEXT).contains(&params.context) {
-        return bad(format!(
-            "a context of {} tokens is not 32 to {MAX_CONTEXT}",
-            params.context
-        ));
-    }
-    if !(1..=MAX_SLOTS).contains(&params.slots) {
-        return bad(format!("{} slots are not 1 to {MAX_SLOTS}", params.slots));
-    }
-    if params.queue > MAX_QUEUE {
-        return bad(format!("a queue of {} is more than {MAX_QUEUE}", params.queue));
-    }
-    if !BATCH.contains(&params.batch) {
-        return bad(format!(
-            "a batch of {} is not {} to {}",
-            params.batch,
-            BATCH.start(),
-            BATCH.end()
-        ));
+    for (name, value, bounds) in [
+        ("context", params.context, bounds::CONTEXT),
+        ("slots", params.slots, bounds::SLOTS),
+        ("queue", params.queue, bounds::QUEUE),
+        ("batch", params.batch, bounds::BATCH),
+    ] {
+        if !bounds.contains(&value) {
+            let (least, most) = bounds.into_inner();
+            return bad(format!("{name} is {value}, must be {least} to {most}"));
+        }
     }
     Ok(())
 }
@@ -73,6 +56,7 @@ pub fn check_trained(context: u32, trained: u32) -> Result<(), BadParameters> {
 mod tests {
     use super::*;
     use sarai_wire::birth::EngineParams;
+    use std::ops::RangeInclusive;
 
     fn good() -> EngineStart {
         EngineStart {
@@ -94,12 +78,24 @@ mod tests {
         assert!(refused(|s| s.model.clear()).contains("model id"));
         assert!(refused(|s| s.digest = "A".repeat(64)).contains("digest"));
         assert!(refused(|s| s.digest.clear()).contains("digest"));
-        assert!(refused(|s| s.params.context = 0).contains("context of 0"));
+        assert!(refused(|s| s.params.context = 0).contains("context is 0"));
         assert!(refused(|s| s.params.context = u32::MAX).contains("context"));
         assert!(refused(|s| s.params.slots = 0).contains("slots"));
-        assert!(refused(|s| s.params.slots = 65).contains("slots"));
+        assert!(refused(|s| s.params.slots = 17).contains("slots"));
         assert!(refused(|s| s.params.queue = u32::MAX).contains("queue"));
         assert!(refused(|s| s.params.batch = 1).contains("batch"));
+    }
+
+    #[test]
+    fn whatever_the_supervisor_lets_through_is_taken() {
+        for end in [RangeInclusive::start, RangeInclusive::end] {
+            let mut start = good();
+            start.params.context = *end(&bounds::CONTEXT);
+            start.params.slots = *end(&bounds::SLOTS);
+            start.params.queue = *end(&bounds::QUEUE);
+            start.params.batch = *end(&bounds::BATCH);
+            check(&start).unwrap();
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The admin's settings, brought into the bounds that keep the gateway safe whatever they say.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sarai_wire::birth::GatewaySettings;
+use sarai_wire::bounds;
 
 /// Settings within their bounds.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,14 +46,13 @@ pub struct OutOfBounds {
 fn within<T: PartialOrd + Copy + ToString>(
     name: &'static str,
     value: T,
-    least: T,
-    most: T,
+    bounds: RangeInclusive<T>,
 ) -> Result<T, OutOfBounds> {
-    // Written so that a value that is no number is out of bounds too.
-    if value >= least && value <= most {
+    // A value that is no number is out of bounds too.
+    if bounds.contains(&value) {
         Ok(value)
     } else {
-        let [value, least, most] = [value, least, most].map(|number| number.to_string());
+        let [value, least, most] = [value, *bounds.start(), *bounds.end()].map(|number| number.to_string());
         Err(OutOfBounds {
             name,
             value,
@@ -65,31 +66,39 @@ impl TryFrom<&GatewaySettings> for Limits {
     type Error = OutOfBounds;
 
     fn try_from(s: &GatewaySettings) -> Result<Self, OutOfBounds> {
-        let ms = |name, value, least, most| {
-            within(name, value, least, most).map(|ms: u32| Duration::from_millis(ms.into()))
-        };
-        let secs = |name, value, least, most| {
-            within(name, value, least, most).map(|s: u32| Duration::from_secs(s.into()))
-        };
-        let connections = within("max_connections", s.max_connections, 1, 4096)? as usize;
+        let ms =
+            |name, value, bounds| within(name, value, bounds).map(|ms: u32| Duration::from_millis(ms.into()));
+        let secs =
+            |name, value, bounds| within(name, value, bounds).map(|s: u32| Duration::from_secs(s.into()));
+        let count = |name, value, bounds| within(name, value, bounds).map(|n: u32| n as usize);
         Ok(Self {
-            // A body must still fit into a frame to the engine once drafts and critiques are appended.
-            body: within("max_body", s.max_body, 1024, 3 * 1024 * 1024)? as usize,
-            connections,
-            connections_per_address: within(
+            body: count("max_body", s.max_body, bounds::MAX_BODY)?,
+            connections: count("max_connections", s.max_connections, bounds::CONNECTIONS)?,
+            connections_per_address: count(
                 "max_connections_per_address",
                 s.max_connections_per_address,
-                1,
-                4096,
-            )? as usize,
-            header: ms("header_timeout_ms", s.header_timeout_ms, 100, 120_000)?,
-            body_time: ms("body_timeout_ms", s.body_timeout_ms, 100, 600_000)?,
-            requests: within("max_requests", s.max_requests, 1, 1024)? as usize,
-            iteration: secs("iteration_timeout_s", s.iteration_timeout_s, 1, 600)?,
-            deadline: secs("deadline_s", s.deadline_s, 1, 3600)?,
-            silence: ms("primary_silence_ms", s.primary_silence_ms, 100, 600_000)?,
-            early_exit: f64::from(within("early_exit", s.early_exit, 0.0, 1.0)?),
-            drain: secs("drain_s", s.drain_s, 0, 300)?,
+                bounds::CONNECTIONS,
+            )?,
+            header: ms(
+                "header_timeout_ms",
+                s.header_timeout_ms,
+                bounds::HEADER_TIMEOUT_MS,
+            )?,
+            body_time: ms("body_timeout_ms", s.body_timeout_ms, bounds::BODY_TIMEOUT_MS)?,
+            requests: count("max_requests", s.max_requests, bounds::MAX_REQUESTS)?,
+            iteration: secs(
+                "iteration_timeout_s",
+                s.iteration_timeout_s,
+                bounds::ITERATION_TIMEOUT_S,
+            )?,
+            deadline: secs("deadline_s", s.deadline_s, bounds::DEADLINE_S)?,
+            silence: ms(
+                "primary_silence_ms",
+                s.primary_silence_ms,
+                bounds::PRIMARY_SILENCE_MS,
+            )?,
+            early_exit: f64::from(within("early_exit", s.early_exit, bounds::EARLY_EXIT)?),
+            drain: secs("drain_s", s.drain_s, bounds::DRAIN_S)?,
         })
     }
 }
@@ -103,6 +112,25 @@ mod tests {
         let limits = Limits::try_from(&GatewaySettings::default()).unwrap();
         assert_eq!(limits.iteration, Duration::from_secs(30));
         assert_eq!(limits.body, 1024 * 1024);
+    }
+
+    #[test]
+    fn whatever_the_supervisor_lets_through_is_taken() {
+        let at = |end: fn(&RangeInclusive<u32>) -> &u32, early_exit: f32| GatewaySettings {
+            max_body: *end(&bounds::MAX_BODY),
+            max_connections: *end(&bounds::CONNECTIONS),
+            max_connections_per_address: *end(&bounds::CONNECTIONS),
+            header_timeout_ms: *end(&bounds::HEADER_TIMEOUT_MS),
+            body_timeout_ms: *end(&bounds::BODY_TIMEOUT_MS),
+            max_requests: *end(&bounds::MAX_REQUESTS),
+            iteration_timeout_s: *end(&bounds::ITERATION_TIMEOUT_S),
+            deadline_s: *end(&bounds::DEADLINE_S),
+            primary_silence_ms: *end(&bounds::PRIMARY_SILENCE_MS),
+            early_exit,
+            drain_s: *end(&bounds::DRAIN_S),
+        };
+        Limits::try_from(&at(RangeInclusive::start, *bounds::EARLY_EXIT.start())).unwrap();
+        Limits::try_from(&at(RangeInclusive::end, *bounds::EARLY_EXIT.end())).unwrap();
     }
 
     #[test]

@@ -6,10 +6,13 @@
 //! | [`engine`] | `AF_UNIX` stream, listening socket inherited as descriptor 4 by the engine | gateway → engine |
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
+//! [`bounds`] holds what the admin may set, for those who read it and those who are told.
+//!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
 //! nothing of GGUF, HTTP or OpenPGP. Every reader states a bound and rejects what exceeds it.
 
 pub mod birth;
+pub mod bounds;
 pub mod control;
 pub mod engine;
 pub mod frame;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -111,8 +111,8 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// A whole number from `least` to `most`.
-    pub fn whole<N>(&mut self, key: &str, least: N, most: N, to: &mut N)
+    /// A whole number within `bounds`.
+    pub fn whole<N>(&mut self, key: &str, bounds: RangeInclusive<N>, to: &mut N)
     where
         N: TryFrom<i128> + PartialOrd + Display + Copy,
     {
@@ -123,15 +123,18 @@ impl<'d, 't> Section<'d, 't> {
             .as_integer()
             .and_then(|n| i128::from_str_radix(n.as_str(), n.radix()).ok())
             .and_then(|n| N::try_from(n).ok())
-            .filter(|n| (least..=most).contains(n));
+            .filter(|n| bounds.contains(n));
         match number {
             Some(number) => *to = number,
-            None => self.complain(key, &span, &format!("{least} to {most}"), *to),
+            None => {
+                let must = format!("{} to {}", bounds.start(), bounds.end());
+                self.complain(key, &span, &must, *to);
+            }
         }
     }
 
-    /// A number from 0 to 1.
-    pub fn fraction(&mut self, key: &str, to: &mut f32) {
+    /// A number within `bounds`, with or without a fraction.
+    pub fn number(&mut self, key: &str, bounds: RangeInclusive<f32>, to: &mut f32) {
         let Some((value, span)) = self.take(key) else {
             return;
         };
@@ -141,10 +144,13 @@ impl<'d, 't> Section<'d, 't> {
             .or_else(|| value.as_integer().map(|n| n.as_str()));
         match text
             .and_then(|t| t.parse::<f32>().ok())
-            .filter(|f| (0.0..=1.0).contains(f))
+            .filter(|f| bounds.contains(f))
         {
             Some(number) => *to = number,
-            None => self.complain(key, &span, "0 to 1", *to),
+            None => {
+                let must = format!("{} to {}", bounds.start(), bounds.end());
+                self.complain(key, &span, &must, *to);
+            }
         }
     }
 
