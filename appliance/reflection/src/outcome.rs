@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::checkers::Finding;
-use crate::confidence::Signals;
+use crate::confidence::{Signals, sound};
 use crate::generate::{Answer, Phase, Work};
 use crate::plan::How;
 
@@ -161,6 +161,7 @@ impl Outcome {
             corrected: self.corrected(),
             confidence: rounded(self.confidence),
             score: rounded(self.score),
+            soundness: sound(&self.remaining),
             kind: &self.kind,
             signals: self.signals,
             model: &self.answer.source.model,
@@ -193,6 +194,8 @@ pub struct Report<'a> {
     pub confidence: f64,
     /// The answer's score, in [0, 1]: what drafts and revisions are compared by.
     pub score: f64,
+    /// The share of the answer's worth that what is still wrong with it leaves, in [0, 1].
+    pub soundness: f64,
     /// The kind of request.
     pub kind: &'a str,
     /// What the model's own probabilities say of the answer, in nats.

@@ -1,0 +1,195 @@
+//! `sarai-calibrate`: fits how sure answers of one model are, on judged answers of the golden set.
+//!
+//! Reads the records of `scripts/golden --out`, fits on the half `fit`, measures on the half `held_out`, and writes
+//! the weights into a file of calibrations under the model's digest. Run by `scripts/calibrate`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use sarai_reflection::confidence::calibration::{Calibrations, NAMES, features};
+use sarai_reflection::confidence::fit::{Judged, auroc, calibration_error, fit};
+use sarai_reflection::confidence::signals::Signals;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Strength of the penalty: a few hundred answers for a dozen weights need some.
+const RIDGE: f64 = 0.5;
+/// Promised area under the ROC curve.
+const LEAST_AUROC: f64 = 0.75;
+/// Promised expected calibration error.
+const MOST_ERROR: f64 = 0.08;
+
+/// One record of the golden set; what is not needed here is passed over.
+#[derive(Deserialize)]
+struct Record {
+    half: String,
+    draft: Option<Side>,
+    #[serde(rename = "loop")]
+    looped: Option<Side>,
+}
+
+#[derive(Deserialize)]
+struct Side {
+    right: Option<bool>,
+    omni_loop: Option<Omni>,
+}
+
+#[derive(Deserialize)]
+struct Omni {
+    kind: String,
+    corrected: bool,
+    soundness: f64,
+    signals: Signals,
+    fallback: bool,
+}
+
+impl Side {
+    /// `None` for a request that failed, or that another model answered.
+    fn judged(&self) -> Option<Judged> {
+        let omni = self.omni_loop.as_ref().filter(|omni| !omni.fallback)?;
+        Some(Judged {
+            features: features(&omni.signals, 1.0 - omni.soundness, omni.corrected, &omni.kind),
+            right: self.right?,
+        })
+    }
+}
+
+struct Options {
+    records: PathBuf,
+    digest: String,
+    out: PathBuf,
+    json: Option<PathBuf>,
+}
+
+fn options() -> Result<Options> {
+    let mut given = std::collections::BTreeMap::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        ensure!(
+            ["--records", "--digest", "--out", "--json"].contains(&name.as_str()),
+            "unknown option {name}"
+        );
+        let value = arguments
+            .next()
+            .with_context(|| format!("{name} needs a value"))?;
+        given.insert(name, value);
+    }
+    let mut take = |name: &str| given.remove(name).with_context(|| format!("{name} is needed"));
+    let (records, digest, out) = (take("--records")?, take("--digest")?, take("--out")?);
+    if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        bail!("{digest} is no SHA-256 in hex");
+    }
+    Ok(Options {
+        records: records.into(),
+        digest,
+        out: out.into(),
+        json: given.remove("--json").map(Into::into),
+    })
+}
+
+fn run() -> Result<bool> {
+    let options = options()?;
+    let text = std::fs::read_to_string(&options.records)
+        .with_context(|| format!("read {}", options.records.display()))?;
+    let mut to_fit = Vec::new();
+    let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
+    for (number, line) in text.lines().enumerate() {
+        let record: Record =
+            serde_json::from_str(line).with_context(|| format!("understand record {}", number + 1))?;
+        let looped = record.looped.as_ref().and_then(Side::judged);
+        if record.half == "fit" {
+            to_fit.extend(record.draft.as_ref().and_then(Side::judged));
+            to_fit.extend(looped.clone());
+            fitted.extend(looped);
+        } else {
+            held_out.extend(looped);
+        }
+    }
+    let mut calibration = fit(&to_fit, RIDGE).with_context(|| {
+        format!(
+            "fit {} answers: right and wrong ones are both needed",
+            to_fit.len()
+        )
+    })?;
+    let quality = |answers: &[Judged]| {
+        let pairs: Vec<(f64, bool)> = answers
+            .iter()
+            .map(|answer| (calibration.probability(&answer.features), answer.right))
+            .collect();
+        (auroc(&pairs), calibration_error(&pairs))
+    };
+    let (seen, (area, error)) = (quality(&fitted), quality(&held_out));
+    (calibration.auroc, calibration.error) = (area, error);
+
+    let shown = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |v| format!("{v:.3}"));
+    println!("{:<12} {:>8} {:>8} {:>8}", "half", "answers", "AUROC", "ECE");
+    println!(
+        "{:<12} {:>8} {:>8} {:>8}",
+        "fit",
+        fitted.len(),
+        shown(seen.0),
+        shown(seen.1)
+    );
+    println!(
+        "{:<12} {:>8} {:>8} {:>8}",
+        "held out",
+        held_out.len(),
+        shown(area),
+        shown(error)
+    );
+    for (name, weight) in NAMES.iter().zip(calibration.weights) {
+        println!("  {name:<12} {weight:>8.3}");
+    }
+    if let Some(path) = &options.json {
+        let figures = json!({
+            "answers": {"fit": to_fit.len(), "held_out": held_out.len()},
+            "auroc": {"fit": seen.0, "held_out": area},
+            "calibration_error": {"fit": seen.1, "held_out": error},
+            "weights": NAMES.iter().zip(calibration.weights).collect::<std::collections::BTreeMap<_, _>>(),
+        });
+        std::fs::write(path, format!("{figures:#}\n"))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let mut all = match std::fs::read_to_string(&options.out) {
+        // A file of other features is replaced: its weights mean nothing any more.
+        Ok(text) => Calibrations::parse(&text).unwrap_or_else(|_| Calibrations::none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Calibrations::none(),
+        Err(e) => return Err(e).with_context(|| format!("read {}", options.out.display())),
+    };
+    all.set(&options.digest, calibration);
+    let head =
+        "# How likely answers are right, by the digest of the model file: made by scripts/calibrate.\n";
+    let aside = options.out.with_extension("toml.new");
+    std::fs::write(&aside, format!("{head}{}", all.to_text()))
+        .and_then(|()| std::fs::rename(&aside, &options.out))
+        .with_context(|| format!("write {}", options.out.display()))?;
+
+    let mut kept = true;
+    if area.is_none_or(|area| area < LEAST_AUROC) {
+        eprintln!(
+            "missed: AUROC on the held-out half is {}, promised {LEAST_AUROC}",
+            shown(area)
+        );
+        kept = false;
+    }
+    if error.is_none_or(|error| error > MOST_ERROR) {
+        eprintln!(
+            "missed: calibration error on the held-out half is {}, promised {MOST_ERROR}",
+            shown(error)
+        );
+        kept = false;
+    }
+    Ok(kept)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sarai-calibrate: failed to {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
