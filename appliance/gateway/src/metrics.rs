@@ -20,6 +20,8 @@ pub struct Metrics {
     autocorrection_measured: Once,
     drafts_with_error: IntCounter,
     drafts_mended: IntCounter,
+    reflections: IntCounterVec,
+    findings: IntCounterVec,
     resident: Gauge,
     resident_measured: Once,
     http: IntCounterVec,
@@ -71,6 +73,17 @@ impl Metrics {
         let drafts_mended = register!(IntCounter::new(
             "sarai_drafts_mended_total",
             "Of those, the ones whose returned answer is free of every kind of error found in the draft."
+        ));
+        let reflections = register!(IntCounterVec::new(
+            Opts::new(
+                "sarai_reflections_total",
+                "Reflections by how they were made, and whether the answer they brought was returned."
+            ),
+            &["how", "taken"]
+        ));
+        let findings = register!(IntCounterVec::new(
+            Opts::new("sarai_findings_total", "Errors found in drafts, by checker."),
+            &["checker"]
         ));
         let http = register!(IntCounterVec::new(
             Opts::new(
@@ -139,6 +152,8 @@ impl Metrics {
             iterations,
             drafts_with_error,
             drafts_mended,
+            reflections,
+            findings,
             http,
             fallback,
             queue,
@@ -187,6 +202,18 @@ impl Metrics {
             self.queue.observe(step.work.queue_ms / 1000.0);
             count("prompt", step.work.prompt_tokens);
             count("cached", step.work.cached_tokens);
+        }
+        for (iteration, step) in (1_u8..).zip(&outcome.steps) {
+            if iteration == 1 {
+                for finding in &step.findings {
+                    self.findings.with_label_values(&[finding.checker]).inc();
+                }
+            } else {
+                let taken = if iteration == outcome.chosen { "yes" } else { "no" };
+                self.reflections
+                    .with_label_values(&[step.how.name(), taken])
+                    .inc();
+            }
         }
         // Where the client forbids a reflection, an error in the draft is no failure of the loop.
         if let (true, Some(mended)) = (outcome.may_reflect, outcome.draft_error_mended()) {

@@ -19,6 +19,19 @@ pub enum How {
     Critiqued,
 }
 
+impl How {
+    /// The word for it in responses and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Edited => "edited",
+            Self::Resumed => "resumed",
+            Self::Constrained => "constrained",
+            Self::Critiqued => "critiqued",
+        }
+    }
+}
+
 /// A revision in which a repair is enforced while the model writes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rewriting {
