@@ -130,36 +130,6 @@ impl Piece {
             top: Vec::new(),
         }
     }
-
-    /// The pieces of a given answer that was scored. Bytes of a character that is spread over several tokens are
-    /// text with the last of them; what is no text at all becomes U+FFFD.
-    pub fn of_scored(tokens: &[Scored]) -> Vec<Self> {
-        let mut pending = Vec::new();
-        let mut pieces: Vec<Self> = tokens
-            .iter()
-            .map(|token| {
-                pending.extend_from_slice(&token.bytes);
-                let whole = match std::str::from_utf8(&pending) {
-                    Ok(_) => pending.len(),
-                    // An incomplete character at the end may still be completed.
-                    Err(e) if e.error_len().is_none() => e.valid_up_to(),
-                    Err(_) => pending.len(),
-                };
-                let text = String::from_utf8_lossy(&pending[..whole]).into_owned();
-                pending.drain(..whole);
-                Self {
-                    text,
-                    bytes: token.bytes.clone(),
-                    logprob: token.logprob,
-                    top: Vec::new(),
-                }
-            })
-            .collect();
-        if let Some(last) = pieces.last_mut() {
-            last.text.push_str(&String::from_utf8_lossy(&pending));
-        }
-        pieces
-    }
 }
 
 /// A token that could have been chosen.

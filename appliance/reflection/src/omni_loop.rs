@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{Attempt, attempt, milliseconds};
 use crate::checkers::{Checker, Subject};
+use crate::confidence::signals::carries;
 use crate::confidence::{Confidence, Evidence, Signals, probability};
 use crate::critique::{Language, critique};
 use crate::events::{Event, Sink};
@@ -69,8 +70,9 @@ pub struct Settings {
     pub iteration_timeout: Duration,
     /// Time of the whole loop.
     pub deadline: Duration,
-    /// Whether the tokens of the returned answer must carry their log-probabilities, also where it was edited.
-    pub logprobs: bool,
+    /// Whether every token of the returned answer must have been sampled, because the client wants its
+    /// log-probability: then nothing is edited or kept, answers are written whole.
+    pub sampled: bool,
 }
 
 impl Default for Settings {
@@ -84,7 +86,7 @@ impl Default for Settings {
             },
             iteration_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(90),
-            logprobs: false,
+            sampled: false,
         }
     }
 }
@@ -282,7 +284,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     /// The next reflection on `best`, or none if none is worth it. What checkers can mend themselves comes first,
     /// then what can be enforced while the model writes, then words.
     async fn reflect(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
-        if self.beyond_mending != Some(best.iteration) {
+        let sampled = self.omni.settings.sampled;
+        if !sampled && self.beyond_mending != Some(best.iteration) {
             if let Some(edited) = self.edit(best, iteration).await? {
                 return Ok(Some(edited));
             }
@@ -291,6 +294,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         // An answer whose shape the client prescribed is not written under another.
         if self.omni.constraint.is_none()
             && let Some(next) = rewriting(&best.answer.text, &best.judgement.findings, &self.tried)
+            && !(sampled && next.how() == How::Resumed)
         {
             self.tried.push(next.clone());
             return Ok(Some(self.rewrite(best, next, iteration).await));
@@ -319,18 +323,13 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         let mut step = Step::begun(Phase::Revision, How::Edited, Some(words));
         step.text.clone_from(&text);
         step.model = Some(best.answer.source.model.clone());
-        let (mut answer, mut logprobs) = (best.answer.clone(), best.logprobs.clone());
-        answer.pieces = vec![Piece::given(&text)];
-        if self.omni.settings.logprobs {
-            match self.score(&text).await {
-                Ok((pieces, scored)) => (answer.pieces, logprobs) = (pieces, scored),
-                Err(failure) => {
-                    step.ended = Ended::Failed;
-                    return Ok(Some(Reflected::Failed(failure, step)));
-                }
-            }
-        }
-        answer.text = text;
+        let answer = Answer {
+            pieces: vec![Piece::given(&text)],
+            text,
+            ..best.answer.clone()
+        };
+        // What the model thinks of its words is not asked anew: it would like its own errors better.
+        let logprobs = best.logprobs.clone();
         step.total_ms = milliseconds(started.elapsed());
         let candidate = self.judge(answer, logprobs, true, iteration, &mut step);
         Ok(Some(Reflected::Answer(Box::new(candidate), step)))
@@ -358,15 +357,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         };
         let mut logprobs = kept_logprobs(best, repair.keep);
         logprobs.extend(logprobs_of(&answer.pieces));
-        if self.omni.settings.logprobs && !prefix.is_empty() {
-            match self.score(&answer.text).await {
-                Ok((pieces, scored)) => (answer.pieces, logprobs) = (pieces, scored),
-                Err(failure) => {
-                    step.ended = Ended::Failed;
-                    return Reflected::Failed(failure, step);
-                }
-            }
-        } else if !prefix.is_empty() {
+        if !prefix.is_empty() {
             answer.pieces.insert(0, Piece::given(&prefix));
         }
         let whole = answer.finish == Finish::Stop;
@@ -403,13 +394,13 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             until,
         )
         .await;
-        let (mut answer, mut step) = match written {
+        let (answer, mut step) = match written {
             Attempt::Complete(answer, step) => (answer, step),
             Attempt::TimedOut(_, step) => return Reflected::Late(step),
             Attempt::Failed(failure, step) => return Reflected::Failed(failure, step),
         };
         // Its tokens were predicted with the draft in sight, and a model finds words it has just seen more likely.
-        let (pieces, logprobs) = match self.score(&answer.text).await {
+        let logprobs = match self.score(&answer.text).await {
             Ok(scored) => scored,
             Err(failure) if failure.kind == FailureKind::Timeout => return Reflected::Late(step),
             Err(failure) => {
@@ -417,27 +408,25 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
                 return Reflected::Failed(failure, step);
             }
         };
-        if self.omni.settings.logprobs {
-            answer.pieces = pieces;
-        }
         let whole = answer.finish == Finish::Stop;
         let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
         Reflected::Answer(Box::new(candidate), step)
     }
 
     /// What the model thinks of a text as the answer to the original request.
-    async fn score(&self, text: &str) -> Result<(Vec<Piece>, Vec<(f64, bool)>), Failure> {
+    async fn score(&self, text: &str) -> Result<Vec<(f64, bool)>, Failure> {
         if text.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Vec::new());
         }
         let scored = timeout_at(self.until(), self.generator.score(self.request, text)).await;
         let scored = scored.map_err(|_elapsed| Failure {
             kind: FailureKind::Timeout,
             message: "The revision could not be judged in time.".to_owned(),
         })??;
-        let pieces = Piece::of_scored(&scored);
-        let logprobs = logprobs_of(&pieces);
-        Ok((pieces, logprobs))
+        Ok(scored
+            .iter()
+            .map(|token| (f64::from(token.logprob), carries(&token.bytes)))
+            .collect())
     }
 
     fn judge(
@@ -504,12 +493,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
 fn logprobs_of(pieces: &[Piece]) -> Vec<(f64, bool)> {
     pieces
         .iter()
-        .map(|piece| {
-            (
-                f64::from(piece.logprob),
-                crate::confidence::signals::carries(&piece.bytes),
-            )
-        })
+        .map(|piece| (f64::from(piece.logprob), carries(&piece.bytes)))
         .collect()
 }
 

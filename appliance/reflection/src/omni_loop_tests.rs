@@ -570,18 +570,16 @@ fn what_checkers_can_mend_asks_no_model() {
 }
 
 #[test]
-fn an_edited_answer_has_true_log_probabilities_where_they_are_wanted() {
+fn where_log_probabilities_are_wanted_answers_are_written_whole() {
     let settings = Settings {
-        logprobs: true,
+        sampled: true,
         ..Settings::default()
     };
-    let outcome = run_wanting(&Script::new([say("It is 41.", 0.9)]), settings);
-    let pieces = &outcome.answer.pieces;
-    assert_eq!(pieces.len(), 3);
-    assert!(
-        pieces.iter().all(|piece| (piece.logprob + 0.1).abs() < 1e-6),
-        "{pieces:?}"
-    );
+    let script = Script::new([say("It is 41.", 0.9), say("It is 42.", 0.9)]);
+    let outcome = run_wanting(&script, settings);
+    assert_eq!(outcome.steps[1].how, How::Critiqued);
+    assert_eq!(outcome.answer.text, "It is 42.");
+    assert!(outcome.answer.pieces.iter().all(|piece| piece.logprob < 0.0));
 }
 
 #[test]
@@ -658,7 +656,7 @@ proptest! {
         deadline_s in 1_u64..120,
         when_clean in 0_u8..4,
         when_found in 0_u8..4,
-        logprobs in any::<bool>(),
+        sampled in any::<bool>(),
     ) {
         let settings = Settings {
             iterations: Iterations::at_most(most),
@@ -666,7 +664,7 @@ proptest! {
             iteration_timeout: Duration::from_secs(iteration_s),
             deadline: Duration::from_secs(deadline_s),
             worth: Worth { when_clean, when_found },
-            logprobs,
+            sampled,
         };
         let mut checkers = standard();
         checkers.push(Box::new(Dislikes));

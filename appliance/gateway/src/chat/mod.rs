@@ -209,7 +209,7 @@ impl Job {
             constraint: self.chat.constraint.as_ref(),
             prompts: &house.prompts,
             settings: Settings {
-                logprobs: self.chat.logprobs,
+                sampled: self.chat.logprobs,
                 ..self.chat.effort.settings(&house.limits, worth)
             },
         };

@@ -57,7 +57,7 @@ impl Effort {
             worth,
             iteration_timeout: limits.iteration,
             deadline: limits.deadline,
-            logprobs: false,
+            sampled: false,
         }
     }
 }
