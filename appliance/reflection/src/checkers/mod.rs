@@ -3,9 +3,13 @@
 //! One file a kind. A checker prefers missing an error to inventing one: each finding costs a reflection and
 //! lowers the answer's score. Work is bounded for any text.
 
+mod arithmetic;
 mod form;
+mod numerals;
+mod text;
 
-pub use form::{Echo, Empty, Repeating, Truncated};
+pub use arithmetic::Arithmetic;
+pub use form::{Echo, Empty, Leaked, Refusal, Repeating, Truncated, WrongLanguage};
 
 use crate::critique::Language;
 use crate::generate::{Constraint, Finish, Speaker, Turn};
@@ -114,5 +118,9 @@ pub fn standard() -> Vec<Box<dyn Checker>> {
         Box::new(Truncated),
         Box::new(Repeating),
         Box::new(Echo),
+        Box::new(Leaked),
+        Box::new(WrongLanguage),
+        Box::new(Refusal),
+        Box::new(Arithmetic),
     ]
 }
