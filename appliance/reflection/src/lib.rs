@@ -14,6 +14,7 @@
 //! | [`judge`] | findings and confidence become one score |
 //! | [`critique`] | what asks for a revision, in English or Spanish |
 //! | [`prompts`] | the words of that, from a verified file or built in: [`PromptSet`] |
+//! | [`router`] | what kind of request this is, and how many reflections it is worth |
 //! | [`events`] | what is told while the loop runs |
 //! | [`omni_loop`] | the loop itself: [`OmniLoop::run`] |
 //! | [`outcome`] | what it ends with, and the `omni_loop` object of a response |
@@ -36,6 +37,7 @@ pub mod omni_loop;
 pub mod outcome;
 pub mod plan;
 pub mod prompts;
+pub mod router;
 
 pub use checkers::{Checker, Finding, Place, Repair, Subject};
 pub use confidence::{Calibrations, Confidence, MeanProbability, Signals};
@@ -50,3 +52,4 @@ pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings, Worth};
 pub use outcome::{Outcome, Report, Step, Stopped};
 pub use plan::How;
 pub use prompts::{PromptSet, PromptsError, Words};
+pub use router::{Kind, Modality, Route, Worth, route};

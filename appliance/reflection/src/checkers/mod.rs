@@ -3,10 +3,11 @@
 //! One file a kind. A checker prefers missing an error to inventing one: each finding costs a reflection and
 //! lowers the answer's score. Work is bounded for any text.
 
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod form;
-mod numerals;
-mod text;
+pub(crate) mod given;
+pub(crate) mod numerals;
+pub(crate) mod text;
 
 pub use arithmetic::Arithmetic;
 pub use form::{Echo, Empty, Leaked, Refusal, Repeating, Truncated, WrongLanguage};

@@ -1,9 +1,9 @@
 //! Arithmetic, units and dates, recomputed: the equations and weekdays of an answer, and the result of a request
 //! that is one computation.
 
-mod answer;
+pub(crate) mod answer;
 mod calendar;
-mod dates;
+pub(crate) mod dates;
 mod equations;
 mod errors;
 mod expression;
@@ -22,6 +22,12 @@ use question::closed_question;
 
 use super::text::{READ, head};
 use super::{Checker, Finding, Place, Subject};
+use crate::critique::Language;
+
+/// Whether a request is one closed computation.
+pub(crate) fn is_computation(asked: &str, language: Language) -> bool {
+    closed_question(asked, language).is_some()
+}
 
 /// Wrong sums, conversions and weekdays.
 #[derive(Debug, Clone, Copy, Default)]

@@ -271,7 +271,9 @@ fn sum(sentence: &str, language: Language) -> Option<Computed> {
         .into_iter()
         .filter_map(|style| evaluate(rest, sum, style));
     let value = values.next()?;
-    if value.operators == 0 || values.next().is_some_and(|other| other.value != value.value) {
+    // In Spanish 1,250 is one thing in Madrid and another in Mexico.
+    let unclear = language == Language::Spanish && rest.contains(',');
+    if value.operators == 0 || (unclear && values.next().is_some_and(|other| other.value != value.value)) {
         return None;
     }
     let tight = sum.windows(2).all(|pair| pair[0].end == pair[1].start);
