@@ -52,4 +52,4 @@ pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings, Worth};
 pub use outcome::{Outcome, Report, Step, Stopped};
 pub use plan::How;
 pub use prompts::{PromptSet, PromptsError, Words};
-pub use router::{Kind, Modality, Route, Worth, route};
+pub use router::{Kind, Modality, Route, route};

@@ -5,6 +5,7 @@ mod words;
 
 use crate::checkers::text::{folded_words, head};
 use crate::generate::{Speaker, Turn};
+use crate::omni_loop::Worth;
 
 /// How much of a request is read, bytes.
 const READ: usize = 16 * 1024;
@@ -35,6 +36,24 @@ pub enum Kind {
     Rewrite,
 }
 
+impl Kind {
+    /// Its name, in metrics and for calibration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Arithmetic => "arithmetic",
+            Self::Extraction => "extraction",
+            Self::Constrained => "constrained",
+            Self::Code => "code",
+            Self::Creative => "creative",
+            Self::Open => "open",
+            Self::Chat => "chat",
+            Self::Translation => "translation",
+            Self::Rewrite => "rewrite",
+        }
+    }
+}
+
 /// What a request consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,15 +64,6 @@ pub enum Modality {
     Image,
     /// With sound.
     Audio,
-}
-
-/// How many reflections are worth their time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Worth {
-    /// When something is wrong with the draft.
-    pub with_findings: u8,
-    /// When nothing is known to be wrong with it.
-    pub without_findings: u8,
 }
 
 /// Where a request belongs.
@@ -83,13 +93,13 @@ impl Route {
 /// A critique without findings makes a small model's right answers worse: it is worth nothing for any kind. What has
 /// one right form can be mended twice, what is a matter of taste once.
 const fn worth(kind: Kind) -> Worth {
-    let with_findings = match kind {
+    let when_found = match kind {
         Kind::Closed | Kind::Arithmetic | Kind::Extraction | Kind::Constrained => 2,
         Kind::Code | Kind::Creative | Kind::Open | Kind::Chat | Kind::Translation | Kind::Rewrite => 1,
     };
     Worth {
-        with_findings,
-        without_findings: 0,
+        when_clean: 0,
+        when_found,
     }
 }
 
@@ -124,8 +134,8 @@ mod tests {
             "Write a Python function.",
             "",
         ] {
-            assert_eq!(routed(text).worth.without_findings, 0, "{text}");
-            assert!(routed(text).worth.with_findings <= 2);
+            assert_eq!(routed(text).worth.when_clean, 0, "{text}");
+            assert!(routed(text).worth.when_found <= 2);
         }
     }
 
