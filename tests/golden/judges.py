@@ -141,8 +141,10 @@ def degenerate(answer):
     if any(long_lines.count(line) >= 3 for line in set(long_lines)):
         return "repeats a line"
     bare = [re.sub(r"\W", "", word) for word in seen]
-    fours = list(zip(bare, bare[1:], bare[2:], bare[3:]))
-    if any(fours.count(four) >= 3 for four in set(fours)):
+    if any(a == b == c for a, b, c in zip(bare, bare[1:], bare[2:])):
+        return "says a word three times over"
+    fives = list(zip(bare, bare[1:], bare[2:], bare[3:], bare[4:]))
+    if any(fives.count(five) >= 3 for five in set(fives)):
         return "repeats itself"
     long_sentences = [sentence.strip() for sentence in sentences(plain(answer)) if len(words(sentence)) >= 5]
     if len(set(long_sentences)) < len(long_sentences):
@@ -692,7 +694,7 @@ def proper_names(text):
 
 
 # Words that English writes with a capital whatever the text says.
-CAPITALISED = {"i", "i'm", "i’m", "english", "spanish"} | {name for names in WEEKDAYS + MONTHS for name in names}
+CAPITALISED = {"i", "i'm", "i’m", "am", "pm", "english", "spanish"}
 
 
 @named
@@ -712,6 +714,9 @@ def extract(spec, item, answer):
     for meanings in numbers(answer):
         if not any(meanings & other for other in given):
             return f"has the number {shown(min(meanings))} from nowhere"
+    for time in re.findall(r"\d{1,2}:\d{2}", answer):
+        if time not in source and not any(time in alternative for one in spec["expected"] for alternative in one):
+            return f"has the time {time} from nowhere"
     known = set(re.findall(r"\w+", plain(source)))
     for name in proper_names(answer):
         bare = re.sub(r"['’]s$", "", plain(name))

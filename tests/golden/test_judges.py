@@ -252,7 +252,16 @@ CASES = {
             {"text": TEXT, "expected": [["Bruno"]], "not": ["Mia"]},
             TEXT + " What is the dog's name?",
             ["Bruno", "The dog is called Bruno.", "Peter's dog is Bruno."],
-            ["Mia", "Peter", "Bruno and Mia", "Bruno, bought in 2020", "Bruno, a friend of Carla", TEXT],
+            [
+                "Mia",
+                "Peter",
+                "Bruno and Mia",
+                "Bruno, bought in 2020",
+                "Bruno, a friend of Carla",
+                "It is Bruno on Monday",
+                "Bruno at 20:19",
+                TEXT,
+            ],
         ),
         (
             {"text": TEXT, "expected": [["2019"], ["cat", "Mia"]]},
@@ -329,6 +338,7 @@ class Judges(unittest.TestCase):
             "...",
             "Hi <|im_end|>",
             "so it goes " * 9,
+            "It is far, far, far.",
             "It is what it is now.\n" * 3,
             "1." * 9999,
         ):
@@ -347,7 +357,7 @@ class Judges(unittest.TestCase):
             "Hablame del agua en no más de 20 palabras.",
             "The water is a liquid that all of the living things need.",
             "El agua es un líquido sano. El agua es un líquido sano.",
-            "El agua de mar, el agua de mar, el agua de mar",
+            "El agua de mar, el agua de mar, el agua de mar, el agua",
         ):
             self.assertFalse(judges.judge(item, answer)[0], answer)
         item["messages"][0]["content"] = "Háblame del agua en inglés y en no más de 20 palabras."
