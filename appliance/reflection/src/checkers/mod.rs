@@ -7,10 +7,14 @@ pub(crate) mod arithmetic;
 mod form;
 pub(crate) mod given;
 pub(crate) mod numerals;
+mod stated;
 pub(crate) mod text;
 
 pub use arithmetic::Arithmetic;
 pub use form::{Echo, Empty, Leaked, Refusal, Repeating, Truncated, WrongLanguage};
+pub use stated::{
+    ListKind, MOST_ASKED, MOST_STIPULATIONS, Mark, Stated, Stipulation, Tongue, Unit, constraints_of,
+};
 
 use crate::critique::Language;
 use crate::generate::{Constraint, Finish, Speaker, Turn};
@@ -123,5 +127,6 @@ pub fn standard() -> Vec<Box<dyn Checker>> {
         Box::new(WrongLanguage),
         Box::new(Refusal),
         Box::new(Arithmetic),
+        Box::new(Stated),
     ]
 }
