@@ -20,7 +20,9 @@ use axum::extract::State;
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use sarai_reflection::{Event, Failure, FailureKind, OmniLoop, Outcome, Refused, Settings, Sink, Worth};
+use sarai_reflection::{
+    Event, Failure, FailureKind, OmniLoop, Outcome, Refused, Settings, Sink, Worth, router,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body;
@@ -163,19 +165,14 @@ fn stopping() -> ApiError {
 
 impl Job {
     /// The kind of request, and how many reflections it is worth.
-    fn worth(&self) -> (&'static str, Worth) {
-        let worth = Worth {
-            when_clean: 0,
-            when_found: 1,
+    fn route(&self) -> (&'static str, Worth) {
+        let route = router::route(&self.chat.turns);
+        // What the client prescribed by a format is a kind of its own: its answers are right or wrong in another way.
+        let kind = match self.chat.constraint {
+            Some(_) => "format",
+            None => route.kind.name(),
         };
-        (
-            if self.chat.constraint.is_some() {
-                "format"
-            } else {
-                "open"
-            },
-            worth,
-        )
+        (kind, route.worth)
     }
 
     /// Runs the loop to its end, or until the house closes. Dropping the future cancels the generation.
@@ -201,7 +198,7 @@ impl Job {
             metrics: &house.metrics,
             switched: OnceLock::new(),
         };
-        let (kind, worth) = self.worth();
+        let (kind, worth) = self.route();
         let omni = OmniLoop {
             checkers: &house.checkers,
             confidence: &house.calibrations,
