@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use sarai_wire::birth::{self, BirthError, EngineStart, FromEngine, ToEngine};
-use sarai_wire::engine::Info;
+use sarai_wire::engine::{BatchCost, Info};
 
 use crate::constraint::Grammars;
 use crate::llama::backend::Backend;
@@ -19,9 +19,10 @@ use crate::prompt::Markers;
 use crate::scoring::EXTRA_ROWS;
 use crate::server::{self, Frontend};
 use crate::shared::Shared;
+use crate::speculation::Costs;
 use crate::template::Template;
 use crate::worker::{Sizes, Worker};
-use crate::{config, info};
+use crate::{config, info, probe};
 
 /// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
 const STACK: usize = 64 * 1024 * 1024;
@@ -147,10 +148,10 @@ fn work(
     let model: &'static Model = Box::leak(Box::new(Model::load(backend, file)?));
     config::check_trained(params.context, model.trained_context())?;
     let vocab = model.vocab();
-    let frontend = Arc::new(frontend(start, backend, model)?);
+    let mut frontend = frontend(start, backend, model)?;
     // The pool pins the thread that makes it: this one, which computes with the others.
     let threads = Threadpool::start(backend, &cpus)?;
-    let context = Context::new(
+    let mut context = Context::new(
         model,
         &threads,
         ContextParams {
@@ -161,11 +162,15 @@ fn work(
             kv_type: params.kv_type,
         },
     )?;
+    let findings = probe::probe(&mut context, vocab.bos().unwrap_or(0), params.batch as usize)?;
+    frontend.info.batch_costs = batch_costs(&findings);
+    let frontend = Arc::new(frontend);
     let sizes = Sizes {
         slots: params.slots as usize,
         context: params.context as usize,
         batch: params.batch as usize,
     };
+    let costs = Costs::new(findings.costs);
     let pongs = Arc::clone(socket);
     let pong = Box::new(move |seq, queued, running, tokens| {
         let message = FromEngine::Pong {
@@ -183,10 +188,10 @@ fn work(
         vocab,
         Arc::clone(&frontend.markers),
         sizes,
+        costs,
         Arc::clone(shared),
         pong,
     );
-    worker.warm_up()?;
     server::start(listener, Arc::clone(&frontend), Arc::clone(shared)).context("serve the socket")?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
     info!(
@@ -208,6 +213,31 @@ fn work(
     .context("announce readiness")?;
     worker.run();
     Ok(())
+}
+
+/// The measured costs for the gateway, and for the log.
+fn batch_costs(findings: &probe::Findings) -> Vec<BatchCost> {
+    let costs = findings.costs.iter();
+    #[expect(clippy::cast_possible_truncation, reason = "a few digits are all it has")]
+    let costs: Vec<BatchCost> = costs
+        .map(|(tokens, ratio)| BatchCost {
+            tokens: u32::try_from(*tokens).unwrap_or(u32::MAX),
+            ratio: *ratio as f32,
+        })
+        .collect();
+    let words = costs
+        .iter()
+        .map(|cost| format!("{}: {:.2}", cost.tokens, cost.ratio));
+    info!(
+        "time of a batch over that of a token: {}",
+        match (findings.forgets, findings.exact, costs.is_empty()) {
+            (false, ..) => "not measured, the model cannot take tokens back".into(),
+            (true, false, true) => "no matter, its sums differ from those of single tokens".into(),
+            (true, true, true) => "not measured, the machine is too slow".into(),
+            (true, _, false) => words.collect::<Vec<_>>().join(", "),
+        }
+    );
+    costs
 }
 
 fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Result<Frontend> {
@@ -233,6 +263,7 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
             cpu_variant: backend.variant().to_owned(),
             queued: 0,
             running: 0,
+            batch_costs: Vec::new(),
         },
         template,
     })

@@ -11,6 +11,8 @@ use crate::llama::vocab::Vocab;
 use crate::mailbox::Mailbox;
 use crate::sampling::{self, Choice, NotFinite, Random, Scratch};
 use crate::shared::Generation;
+use crate::slot::count;
+use crate::speculation::{Costs, Speculation};
 
 /// Why an answer cannot go on. Texts fit after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,11 @@ pub struct Generating {
     answer: Answer,
     random: Random,
     matching: Option<Matching>,
+    speculation: Speculation,
+    /// Tokens decoded ahead.
+    drafted: u32,
+    /// Tokens among them that were kept.
+    accepted: u32,
     /// When the first token was chosen.
     pub first: Option<Instant>,
 }
@@ -42,6 +49,7 @@ impl Generating {
             mut request,
             prefix: _,
             matching,
+            guess,
             seed,
         } = generation;
         Self {
@@ -50,6 +58,9 @@ impl Generating {
             next: None,
             random: Random::new(seed),
             matching,
+            speculation: Speculation::new(guess),
+            drafted: 0,
+            accepted: 0,
             first: None,
         }
     }
@@ -62,6 +73,28 @@ impl Generating {
     /// Tokens so far.
     pub fn tokens(&self) -> u32 {
         self.answer.tokens()
+    }
+
+    /// Tokens decoded ahead, and those among them that were right.
+    pub fn speculated(&self) -> (u32, u32) {
+        (self.drafted, self.accepted)
+    }
+
+    /// Tokens worth decoding together with the next one, at most `most`.
+    pub fn ahead(&mut self, costs: &Costs, most: usize) -> &[Token] {
+        let left = self.request.max_tokens.unwrap_or(u32::MAX) - self.answer.tokens();
+        // The last token is never decoded.
+        let most = most.min((left as usize).saturating_sub(1));
+        let ahead = self.speculation.propose(costs, most);
+        self.drafted += count(ahead.len());
+        ahead
+    }
+
+    /// Whether the last choice is the token that was decoded ahead in its place.
+    pub fn was_right(&mut self, ahead: Token) -> bool {
+        let right = self.next == Some(ahead);
+        self.accepted += u32::from(right);
+        right
     }
 
     /// Sends whatever text is still held back.
@@ -118,6 +151,7 @@ impl Generating {
             .answer
             .push(bytes, choice.logprob, top.collect(), |event| mailbox.send(event));
         self.next = Some(choice.token);
+        self.speculation.said(choice.token);
         let most = self.request.max_tokens.unwrap_or(u32::MAX);
         Ok(if stopped || self.is_complete() {
             Some(FinishReason::Stop)

@@ -12,8 +12,8 @@
 //! How a request walks: [`server`] reads it on the connection's thread, [`validate`] checks it, [`template`] and
 //! [`prompt`] turn it into tokens, [`constraint`] compiles what the answer must match, [`queue`] keeps it until a
 //! slot is free and [`admission`] says how much of it that slot holds, [`worker`] decodes all slots together in steps planned by [`plan`], [`generating`] has [`sampling`]
-//! pick the tokens and [`answer`] make text of them, [`scoring`] reads off how likely a given text is, [`mailbox`]
-//! carries the events back to the connection's thread. [`birth`] starts all of it and talks to the supervisor.
+//! pick the tokens ([`speculation`] says which may be decoded ahead) and [`answer`] make text of them, [`scoring`] reads off how likely a given text is, [`mailbox`]
+//! carries the events back to the connection's thread. [`birth`] starts all of it, has [`probe`] measure, and talks to the supervisor.
 
 pub mod admission;
 pub mod answer;
@@ -26,6 +26,7 @@ pub mod log;
 pub mod mailbox;
 pub mod plan;
 pub mod prefix;
+pub mod probe;
 pub mod prompt;
 pub mod queue;
 pub mod sampling;
@@ -34,6 +35,7 @@ pub mod server;
 pub mod shared;
 pub mod slot;
 pub mod softmax;
+pub mod speculation;
 pub mod template;
 pub mod text;
 pub mod validate;

@@ -90,10 +90,12 @@ impl Frontend {
             Some(seed) => seed,
             None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
         };
+        let guess = self.plain(&std::mem::take(&mut request.guess));
         let generation = Generation {
             request,
             prefix,
             matching,
+            guess,
             seed,
         };
         Ok((prompt, Task::Generate(Box::new(generation))))

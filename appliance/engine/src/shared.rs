@@ -50,6 +50,8 @@ pub struct Generation {
     pub prefix: Vec<Token>,
     /// Its constraint, which has seen the prefix.
     pub matching: Option<Matching>,
+    /// The tokens of its guess.
+    pub guess: Vec<Token>,
     /// Seed of the draw.
     pub seed: u64,
 }

@@ -113,6 +113,7 @@ impl Slot {
             Work::Generate(mut generating) => {
                 generating.flush(|event| job.mailbox.send(event));
                 let first = generating.first.unwrap_or(now);
+                let (drafted, accepted) = generating.speculated();
                 Event::Done(Done {
                     finish_reason: reason,
                     prompt_tokens: count(prompt),
@@ -121,6 +122,8 @@ impl Slot {
                     queue_ms,
                     prefill_ms: milliseconds(first - admitted),
                     decode_ms: milliseconds(now - first),
+                    drafted,
+                    accepted,
                 })
             }
         };

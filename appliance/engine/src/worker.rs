@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
 use crate::admission::{Beginning, beginning};
-use crate::llama::LlamaError;
 use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
+use crate::llama::{LlamaError, Token};
 use crate::plan::{self, Pace, State};
 use crate::prefix::{self, Idle, Memory};
 use crate::prompt::Markers;
@@ -17,6 +17,7 @@ use crate::sampling::Scratch;
 use crate::scoring::{self, EXTRA_ROWS};
 use crate::shared::{Inbox, Job, Shared, stopping};
 use crate::slot::{Active, Slot, Work, count};
+use crate::speculation::Costs;
 
 /// How long running requests may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub struct Worker<'model> {
     context_size: usize,
     pace: Pace,
     scratch: Scratch,
+    /// What it costs to look ahead; nothing is known about models that cannot take tokens back.
+    costs: Costs,
     clock: u64,
     tokens: u64,
     shared: Arc<Shared>,
@@ -49,6 +52,8 @@ struct Output {
     index: usize,
     /// In the slot's sequence.
     at: usize,
+    /// The token that was decoded ahead in the next position.
+    ahead: Option<Token>,
 }
 
 struct Kv<'a, 'model>(&'a mut Context<'model>);
@@ -90,6 +95,7 @@ impl<'model> Worker<'model> {
         vocab: Vocab<'model>,
         markers: Arc<Markers>,
         sizes: Sizes,
+        costs: Costs,
         shared: Arc<Shared>,
         pong: Pong,
     ) -> Self {
@@ -103,30 +109,11 @@ impl<'model> Worker<'model> {
             context_size: sizes.context,
             pace: Pace::new(sizes.batch),
             scratch: Scratch::new(vocab.len()),
+            costs,
             clock: 0,
             tokens: 0,
             shared,
             pong,
-        }
-    }
-
-    /// Decodes one token and forgets it, so that the first request finds everything in memory and a model that
-    /// loads but does not run is noticed before it is announced.
-    ///
-    /// # Errors
-    /// As [`Context::decode`], or when the logits are no numbers.
-    pub fn warm_up(&mut self) -> Result<(), LlamaError> {
-        self.batch.clear();
-        self.batch.push(self.vocab.bos().unwrap_or(0), 0, 0, true);
-        self.context.decode(&mut self.batch)?;
-        let sound = self.context.logits(0).and_then(crate::softmax::largest).is_some();
-        self.context.forget(0);
-        if sound {
-            Ok(())
-        } else {
-            Err(LlamaError::Model(
-                "its first logits are not finite numbers".into(),
-            ))
         }
     }
 
@@ -253,18 +240,31 @@ impl<'model> Worker<'model> {
         let mut outputs = Vec::new();
         let mut prefilled = 0;
         let mut spare_rows = EXTRA_ROWS;
+        // Others would wait for what may turn out wrong.
+        let alone = self.running() == 1;
         for (number, share) in shares.iter_mut().enumerate().filter(|(_, share)| **share > 0) {
             let slot = &mut self.slots[number];
-            let Some(active) = &slot.active else { continue };
+            let Some(active) = &mut slot.active else { continue };
             let begin = slot.cached.tokens.len();
             if let Some(token) = active.next() {
-                let index = self.batch.push(token, position(begin), sequence(number), true);
-                outputs.push(Output {
-                    number,
-                    index,
-                    at: begin,
-                });
                 slot.cached.tokens.push(token);
+                if alone && let Work::Generate(generating) = &mut active.work {
+                    let room = self.context_size.min(begin + self.batch_size) - begin - 1;
+                    slot.cached
+                        .tokens
+                        .extend(generating.ahead(&self.costs, room.min(EXTRA_ROWS)));
+                }
+                for at in begin..slot.cached.tokens.len() {
+                    let token = slot.cached.tokens[at];
+                    let index = self.batch.push(token, position(at), sequence(number), true);
+                    let ahead = slot.cached.tokens.get(at + 1).copied();
+                    outputs.push(Output {
+                        number,
+                        index,
+                        at,
+                        ahead,
+                    });
+                }
                 continue;
             }
             if matches!(active.work, Work::Score(_)) {
@@ -279,7 +279,12 @@ impl<'model> Worker<'model> {
                     .push(active.known[at], position(at), sequence(number), needed);
                 if needed {
                     rows += 1;
-                    outputs.push(Output { number, index, at });
+                    outputs.push(Output {
+                        number,
+                        index,
+                        at,
+                        ahead: None,
+                    });
                 }
             }
             spare_rows -= rows.saturating_sub(1);
@@ -298,12 +303,42 @@ impl<'model> Worker<'model> {
         self.pace.measured(prefilled, begin.elapsed());
         for output in outputs {
             self.take(&output);
+            if let Some(ahead) = output.ahead
+                && !self.was_right(output.number, ahead)
+            {
+                // It was alone in the batch: what else there is was built on a wrong token.
+                self.take_back(output.number, output.at + 1);
+                break;
+            }
         }
         for slot in &mut self.slots {
             // The last token of a scored text has no logits that anyone needs.
             if slot.is_scored() {
                 slot.finish(FinishReason::Stop);
             }
+        }
+    }
+
+    fn was_right(&mut self, number: usize, ahead: Token) -> bool {
+        match &mut self.slots[number].active {
+            Some(Active {
+                work: Work::Generate(generating),
+                ..
+            }) => generating.was_right(ahead),
+            // The answer ended.
+            _ => false,
+        }
+    }
+
+    /// Makes a slot forget what it decoded from `at` on.
+    fn take_back(&mut self, number: usize, at: usize) {
+        let slot = &mut self.slots[number];
+        let kept = prefix::rewind(&mut Kv(&mut self.context), number, &mut slot.cached, at);
+        if kept != at {
+            // Looking ahead is for models that can forget; here one could not after all.
+            slot.fail(failed(
+                &"take tokens back: the model's memory cannot forget a part",
+            ));
         }
     }
 

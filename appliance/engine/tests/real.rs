@@ -217,6 +217,72 @@ fn speed_through_the_socket() {
     assert!(prefill > 0.0 && decode > 0.0);
 }
 
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn a_guess_changes_nothing_of_the_answer() {
+    let params = EngineParams {
+        cpus: one_cpu(),
+        ..EngineParams::default()
+    };
+    let engine = Engine::eager(&real_model(), params);
+    let (mut plain_ms, mut guessed_ms, mut parted) = (0.0, 0.0, Vec::new());
+    for question in [
+        "What is the capital of France?",
+        "Write a short story about a fox.",
+        "Explain why the sky is blue.",
+        "Escribe tres frases sobre el mar.",
+    ] {
+        for sampling in [Sampling::default(), warm(0.8, 1), warm(0.8, 2)] {
+            let request = Generate {
+                max_tokens: Some(100),
+                sampling,
+                ..user(question)
+            };
+            // Asked twice: the second time finds the prompt in the cache, as the guessed one does.
+            engine.ask(request.clone());
+            let plain = engine.ask(request.clone());
+            let text = plain.text();
+            let middle = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
+            let guess = format!("{}Well, then. {}", &text[..middle], &text[middle..]);
+            let guessed = engine.ask(Generate { guess, ..request });
+            plain_ms += plain.done().decode_ms;
+            guessed_ms += guessed.done().decode_ms;
+            println!(
+                "{} tokens in {:.0} ms, guessed in {:.0} ms ({} of {} ahead were right)",
+                plain.done().completion_tokens,
+                plain.done().decode_ms,
+                guessed.done().decode_ms,
+                guessed.done().accepted,
+                guessed.done().drafted
+            );
+            let pairs = plain.tokens.iter().zip(&guessed.tokens);
+            if let Some(at) = pairs.clone().position(|(a, b)| a.bytes != b.bytes) {
+                parted.push((question, sampling, at));
+            }
+            let worst = pairs
+                .take_while(|(a, b)| a.bytes == b.bytes)
+                .map(|(a, b)| (a.logprob - b.logprob).abs())
+                .fold(0.0, f32::max);
+            println!("largest difference of a log-probability: {worst}");
+        }
+    }
+    println!("plain {plain_ms:.0} ms, guessed {guessed_ms:.0} ms");
+    assert!(parted.is_empty(), "{parted:?}");
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn what_a_batch_costs() {
+    for cpus in [one_cpu(), Vec::new()] {
+        let params = EngineParams {
+            cpus,
+            ..EngineParams::default()
+        };
+        let engine = Engine::start(&real_model(), params).unwrap();
+        println!("{:?}", engine.info.batch_costs);
+    }
+}
+
 /// Resident memory of a process, kB, without the pages of mapped files.
 fn anonymous(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -404,6 +404,7 @@ mod tests {
             cpu_variant: "x".into(),
             queued: 2,
             running: 1,
+            batch_costs: Vec::new(),
         };
         metrics.engine("primary", Some(&info));
         assert!(text(&metrics).contains("sarai_queue_requests{engine=\"primary\"} 2"));

@@ -220,6 +220,12 @@ pub struct Done {
     pub prefill_ms: f64,
     /// Milliseconds from the first token to the last.
     pub decode_ms: f64,
+    /// Tokens of [`Generate::guess`] that were decoded ahead.
+    #[serde(default)]
+    pub drafted: u32,
+    /// How many of those were right and are part of the answer.
+    #[serde(default)]
+    pub accepted: u32,
 }
 
 /// A request the engine did not answer.
@@ -267,4 +273,18 @@ pub struct Info {
     pub queued: u32,
     /// Requests running now.
     pub running: u32,
+    /// What decoding several tokens of one sequence together costs here, measured at start. Empty where it was not
+    /// measured: on a machine too slow, or for a model that cannot take tokens back or whose tokens do not come out
+    /// of a batch bit for bit as they come out alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batch_costs: Vec<BatchCost>,
+}
+
+/// The cost of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BatchCost {
+    /// Tokens decoded together.
+    pub tokens: u32,
+    /// Their time over that of a single token.
+    pub ratio: f32,
 }

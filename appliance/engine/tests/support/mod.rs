@@ -89,6 +89,20 @@ impl Engine {
 
     /// Starts an engine; the reason when it says that it failed.
     pub fn start(model: &File, params: EngineParams) -> Result<Self, (String, ExitStatus)> {
+        Self::start_with(model, params, &[])
+    }
+
+    /// An engine that looks ahead as if batches were cheap, however busy the machine is.
+    pub fn eager(model: &File, params: EngineParams) -> Self {
+        let costs = ("SARAI_ENGINE_BATCH_COSTS", "2:1.05,4:1.1,8:1.2,16:1.4,32:1.8");
+        Self::start_with(model, params, &[costs]).unwrap()
+    }
+
+    fn start_with(
+        model: &File,
+        params: EngineParams,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, (String, ExitStatus)> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -103,6 +117,7 @@ impl Engine {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sarai-engine"));
         // Cargo points the loader at its build folders; the image has no such help.
         command.env_remove("LD_LIBRARY_PATH");
+        command.envs(environment.iter().copied());
         let put = move || -> io::Result<()> {
             for (from, to) in std::iter::zip(from, to) {
                 // SAFETY: dup2 is async-signal-safe; the numbers are at least 20, so nothing is overwritten.

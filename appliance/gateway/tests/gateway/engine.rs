@@ -67,6 +67,8 @@ impl Talk {
             queue_ms: 1.5,
             prefill_ms: 2.5,
             decode_ms: 3.5,
+            drafted: 0,
+            accepted: 0,
         }))
     }
 
@@ -128,6 +130,7 @@ impl Engine {
             cpu_variant: "test".into(),
             queued: 0,
             running: 0,
+            batch_costs: Vec::new(),
         };
         let of_thread = Arc::clone(&shared);
         std::thread::spawn(move || {

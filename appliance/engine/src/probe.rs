@@ -1,0 +1,154 @@
+//! What is found out about a model before its engine is announced: that it runs, what its memory can do, and what a
+//! batch costs on this machine.
+
+use std::time::{Duration, Instant};
+
+use crate::llama::batch::Batch;
+use crate::llama::context::Context;
+use crate::llama::{LlamaError, Token};
+use crate::softmax;
+
+/// Sizes of batches to measure.
+const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
+/// How long measuring may take.
+const TIME: Duration = Duration::from_secs(1);
+/// A machine on which one token takes this long is measured by nobody: it is being emulated.
+const TOO_SLOW: Duration = Duration::from_millis(250);
+/// Tokens of a batch compared with the same ones decoded one by one.
+const COMPARED: usize = 8;
+/// Measurements of each size, of which the shortest counts: everything else on the machine only adds.
+const TIMES: u32 = 3;
+
+/// Takes the place of the measurement, as `2:1.1,8:1.5`: for tests, whose answers must not depend on a clock.
+const GIVEN: &str = "SARAI_ENGINE_BATCH_COSTS";
+
+/// What was found out.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// Whether a sequence can forget its end. Recurrent and hybrid models cannot.
+    pub forgets: bool,
+    /// Whether tokens come out of a batch bit for bit as they come out one by one. Some kernels add up in another
+    /// order, and then a near tie may be decided otherwise.
+    pub exact: bool,
+    /// Sizes of batches and their time over that of one token, as far as they are exact and there was time.
+    pub costs: Vec<(usize, f64)>,
+}
+
+/// Decodes a few made-up tokens and forgets them, so that the first request finds everything in memory and a model
+/// that loads but does not run is noticed before it is announced.
+///
+/// # Errors
+/// As [`Context::decode`], or when the logits are no numbers.
+pub fn probe(context: &mut Context<'_>, first: Token, most: usize) -> Result<Findings, LlamaError> {
+    let mut probe = Probe {
+        context,
+        batch: Batch::new(most),
+        first,
+    };
+    let findings = probe.run(most);
+    probe.context.forget(0);
+    findings
+}
+
+struct Probe<'a, 'model> {
+    context: &'a mut Context<'model>,
+    batch: Batch,
+    /// The first of the made-up tokens.
+    first: Token,
+}
+
+impl Probe<'_, '_> {
+    fn run(&mut self, most: usize) -> Result<Findings, LlamaError> {
+        self.time(0, 1)?;
+        if self.row(0).and_then(softmax::largest).is_none() {
+            return Err(LlamaError::Model(
+                "its first logits are not finite numbers".into(),
+            ));
+        }
+        self.time(1, 3)?;
+        let mut findings = Findings {
+            forgets: self.context.forget_from(0, 2),
+            exact: true,
+            costs: Vec::new(),
+        };
+        if !findings.forgets {
+            return Ok(findings);
+        }
+        if let Ok(given) = std::env::var(GIVEN) {
+            findings.costs = read(&given, most);
+            return Ok(findings);
+        }
+        let begin = Instant::now();
+        let mut one = Duration::MAX;
+        // The logits behind each of the first tokens, decoded one by one.
+        let mut rows: Vec<Vec<f32>> = Vec::new();
+        self.context.forget(0);
+        for at in 0..COMPARED {
+            let time = self.time(at, 1)?;
+            if time > TOO_SLOW {
+                return Ok(findings);
+            }
+            // The very first may still find something cold.
+            one = one.min(time);
+            rows.push(self.row(0).unwrap_or_default().to_vec());
+        }
+        let mut last = one;
+        for size in SIZES.into_iter().filter(|size| *size <= most) {
+            // The next size may take twice as long as the last one.
+            if begin.elapsed() + last * 2 * TIMES > TIME {
+                break;
+            }
+            last = Duration::MAX;
+            for _ in 0..TIMES {
+                self.context.forget(0);
+                last = last.min(self.time(0, size)?);
+            }
+            let same = |at: usize| self.row(at) == rows.get(at).map(Vec::as_slice);
+            findings.exact = (0..size.min(COMPARED)).all(same);
+            if !findings.exact {
+                break;
+            }
+            let cost = last.as_secs_f64() / one.as_secs_f64().max(1e-9);
+            findings.costs.push((size, cost));
+        }
+        Ok(findings)
+    }
+
+    fn row(&self, index: usize) -> Option<&[f32]> {
+        self.context.logits(index)
+    }
+
+    /// The time of a batch of `size` tokens from `begin` on, the logits of all of them included.
+    fn time(&mut self, begin: usize, size: usize) -> Result<Duration, LlamaError> {
+        self.batch.clear();
+        for at in begin..begin + size {
+            let position = i32::try_from(at).unwrap_or(i32::MAX);
+            // Any tokens will do; the lowest ids exist in every vocabulary.
+            let token = if at == 0 { self.first } else { position };
+            self.batch.push(token, position, 0, true);
+        }
+        let start = Instant::now();
+        self.context.decode(&mut self.batch)?;
+        // Decoding may go on behind; reading the logits waits for it.
+        let _ = self.row(size - 1);
+        Ok(start.elapsed())
+    }
+}
+
+fn read(given: &str, most: usize) -> Vec<(usize, f64)> {
+    let pairs = given.split(',').filter_map(|pair| pair.split_once(':'));
+    let pairs = pairs.filter_map(|(size, cost)| Some((size.parse().ok()?, cost.parse().ok()?)));
+    pairs.filter(|(size, _)| (2..=most).contains(size)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_costs_are_read_and_bounded() {
+        assert_eq!(read("2:1.5,8:2,64:9,x:1,4", 32), [(2, 1.5), (8, 2.0)]);
+        assert_eq!(read("2:1.5", 0), []);
+        assert_eq!(read("", 32), []);
+    }
+}
