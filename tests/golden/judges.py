@@ -3,8 +3,9 @@
 One function a judge name, found by `judge(item, answer)`. They are deliberately written apart from the product's
 checkers: no code and no rules in common, so that each can prove the other wrong. Standard library only.
 
-What every judge refuses, whatever its name: an empty answer, one that repeats itself, one with template tokens in
-it, one in the other language, a constraint "kept" by giving the request back. `about` in a judge names words of which at least one, or its plural, must be in the answer, accents and case aside.
+What every judge refuses, whatever its name: an empty answer, one that repeats itself, one with template tokens in it,
+one in the other language, a constraint "kept" by giving the request back. `about` in a judge names words of which at
+least one, or its plural, must be in the answer, accents and case aside.
 """
 
 import ast
