@@ -91,6 +91,15 @@ def mended(record):
     return bool(found) and not found & left
 
 
+# How a loop ends that time or an engine cut.
+CUT = ("iteration_timeout", "deadline", "failed")
+
+
+def told(record, name):
+    """Whether `omni_loop` says so of either answer."""
+    return any((record[side].get("omni_loop") or {}).get(name) for side in ("draft", "loop"))
+
+
 def iterations(record):
     return record["loop"]["omni_loop"]["iterations"]
 
@@ -211,6 +220,14 @@ def all_figures(records):
         "total": summary(records),
         "confidence": {half: confidence([r for r in records if r["half"] == half]) for half in ("fit", "held_out")},
         "unfinished": sum(1 for record in records if not asked(record)),
+        # Another model's answers, and iterations that were cut, say nothing of the loop: the machine was too busy.
+        "fallback": sum(1 for record in records if asked(record) and told(record, "fallback")),
+        "cut_short": sum(
+            1
+            for record in records
+            if asked(record)
+            and any((record[side].get("omni_loop") or {}).get("stopped") in CUT for side in ("draft", "loop"))
+        ),
         # Greedy, the two drafts are one text. Where the loop ended at its draft, they can be compared.
         "drafts_that_differ": sum(
             1

@@ -350,6 +350,10 @@ def report(all_of):
         parts.append(f"the naive loop's answers: {f['right']} of {f['all']['items']} right, {f['failed']} failed")
     if all_of["unfinished"]:
         parts.append(f"{all_of['unfinished']} items were not finished and are in no figure")
+    if all_of["fallback"] or all_of["cut_short"]:
+        parts.append(
+            f"{all_of['fallback']} items were answered by the fallback, {all_of['cut_short']} cut by time: was the machine busy?"
+        )
     if all_of["drafts_that_differ"]:
         parts.append(f"{all_of['drafts_that_differ']} drafts differ between the two requests, though greedy")
     for promise in all_of["promises"]:

@@ -103,6 +103,14 @@ class Summary(unittest.TestCase):
         self.assertTrue(state["time, loop ÷ draft"])
         self.assertIsNone(state["AUROC of the confidence, held out"])
 
+    def test_what_a_busy_machine_does(self):
+        busy = [record(True, True), record(True, True), record(True, True)]
+        busy[0]["draft"]["omni_loop"]["fallback"] = True
+        busy[1]["loop"]["omni_loop"]["stopped"] = "deadline"
+        busy[2]["loop"]["answer"] = "y"
+        f = figures.all_figures(busy)
+        self.assertEqual((f["fallback"], f["cut_short"], f["drafts_that_differ"]), (1, 1, 1))
+
     def test_peer(self):
         turns = [{"answer": "x", "seconds": s} for s in (1.0, 2.0, 3.0)]
         records = [
