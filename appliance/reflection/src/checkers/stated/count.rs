@@ -49,9 +49,13 @@ pub(super) fn count(unit: Unit, text: &str) -> (usize, usize) {
                 .into_iter()
                 .filter(|span| is_section(&text[span.clone()]))
                 .count();
+            // Some part their sections by a rule instead.
+            let rules = text.lines().filter(|line| is_rule(line)).count();
+            let parted = if rules > 0 { rules + 1 } else { 0 };
+            let least = headings.saturating_sub(1).max(usize::from(headings == 1));
             (
-                headings.saturating_sub(1).max(usize::from(headings == 1)),
-                headings,
+                if parted > 0 { least.min(parted) } else { least },
+                headings.max(parted),
             )
         }
         Unit::Characters => {
@@ -232,6 +236,15 @@ pub(super) fn is_heading(block: &str) -> bool {
     let bold =
         block.len() > 4 && block.starts_with("**") && (block.ends_with("**") || block.ends_with("**:"));
     !block.contains('\n') && (block.starts_with('#') || block.starts_with("<<") || bold)
+}
+
+/// Whether a line is a rule, such as `***`.
+fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    line.len() >= 3
+        && ["*", "-", "_", "="]
+            .iter()
+            .any(|mark| line.trim_matches(['*', '-', '_', '=', ' ']).is_empty() && line.starts_with(mark))
 }
 
 /// Whether a line begins a section.

@@ -120,6 +120,7 @@ const COUNTS: &[(Meaning, &str)] = &[
     (
         Range,
         "between # % ?and|to # %
+         # % or # %
          between # and|to # %
          from # to # %
          # to|-|or # - %
@@ -165,7 +166,7 @@ const COUNTS: &[(Meaning, &str)] = &[
 const OTHERS: &[(Meaning, &str)] = &[
     (
         Contains,
-        "^ include|mention|contain|use ?both|all ?of ?the ?following ?exact ?key words|word|keywords|keyword|phrase|phrases|term|terms|expression",
+        "^ include|mention|contain|use ?both|all ?of ?the ?following ?exact ?key words|word|keywords|keyword|phrase|phrases|term|terms|expression|keyword|keywords",
     ),
     (
         ContainsQuoted,
@@ -183,10 +184,10 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         Avoids,
-        "do not|never @using ?any|either ?of ?the ?following words|word|phrase|phrases|term|terms|expression
-         don't|never|not|mustn't|shouldn't|cannot|can't @using ?any|either ?of ?the ?following words|word|phrase|phrases|term|terms|expression
-         ^ avoid|exclude|omit ?@using ?any ?of ?the ?following words|word|phrase|phrases|term|terms|expression
-         without ?ever @using ?any ?of ?the ?following words|word|phrase|phrases|term|terms|expression
+        "do not|never @using ?any|either ?of ?the ?following words|word|phrase|phrases|term|terms|expression|keyword|keywords
+         don't|never|not|mustn't|shouldn't|cannot|can't @using ?any|either ?of ?the ?following words|word|phrase|phrases|term|terms|expression|keyword|keywords
+         ^ avoid|exclude|omit ?@using ?any ?of ?the ?following words|word|phrase|phrases|term|terms|expression|keyword|keywords
+         without ?ever @using ?any ?of ?the ?following words|word|phrase|phrases|term|terms|expression|keyword|keywords
          without the words|word|phrase|term",
     ),
     (
@@ -431,7 +432,8 @@ const ROLES: &[(u64, &str)] = &[
     (role::LETTER_AND, "and or"),
     (
         role::NOT_A_WORD,
-        "count limit limits counts order list number of for in that which you and the a to is
+        "before after other than else when until unless except not if more like such while be
+         count limit limits counts order list number of for in that which you and the a to is
          with from bank below above provided given or it on as at themselves itself",
     ),
     (role::TIMES, "times time"),

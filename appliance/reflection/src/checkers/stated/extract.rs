@@ -43,6 +43,12 @@ impl Page<'_> {
         if (clause..at).any(part) {
             return None;
         }
+        if unit == Unit::Words && self.of_a_kind(found.end) {
+            return None;
+        }
+        if unit == Unit::Sections && (self.start..at).chain([found.end]).any(|i| self.highlights(i)) {
+            return None;
+        }
         let bare = matches!(meaning, Bare | BareWith | BareVerb | Adjective);
         let narrowed = found.end < self.end && self.is(found.end, role::NARROWS);
         if narrowed && (unit == Unit::Words || bare || meaning == Exactly) {
@@ -84,6 +90,63 @@ impl Page<'_> {
         Some(Stipulation::Count { unit, least, most })
     }
 
+    /// Whether what follows says which words are counted: "ten words in capital letters".
+    fn of_a_kind(&self, at: usize) -> bool {
+        let kind = |i: usize| {
+            self.inside(i).is_some_and(|token| {
+                matches!(
+                    token.folded.as_str(),
+                    "caps"
+                        | "capital"
+                        | "capitals"
+                        | "uppercase"
+                        | "lowercase"
+                        | "capitalized"
+                        | "letter"
+                        | "letters"
+                        | "mayusculas"
+                        | "mayuscula"
+                        | "minusculas"
+                        | "tilde"
+                        | "tildes"
+                        | "acento"
+                        | "letra"
+                        | "letras"
+                )
+            })
+        };
+        let linked = self.inside(at).is_some_and(|token| {
+            matches!(
+                token.folded.as_str(),
+                "in" | "be"
+                    | "with"
+                    | "or"
+                    | "all"
+                    | "en"
+                    | "con"
+                    | "o"
+                    | "escritas"
+                    | "capitalized"
+                    | "acentuadas"
+            )
+        }) || self.is(at, role::ADVERB);
+        let accented = self
+            .inside(at)
+            .is_some_and(|token| token.folded.starts_with("acentuad"));
+        accented || (linked && (at..at + 7).any(kind))
+    }
+
+    fn negated(&self, at: usize) -> bool {
+        (self.clause(at).max(at.saturating_sub(3))..at).any(|i| self.is(i, role::NOT))
+    }
+
+    /// "Highlight three sections": parts of a text, not its structure.
+    fn highlights(&self, at: usize) -> bool {
+        let starts = ["highlight", "destac", "resalt", "subray", "bold", "italic"];
+        self.inside(at)
+            .is_some_and(|token| starts.iter().any(|start| token.folded.starts_with(start)))
+    }
+
     /// What the rule asks; several where a list follows. With it, one past the last token it took.
     fn read(&self, at: usize, found: &Match, meaning: Meaning) -> (Vec<Stipulation>, usize) {
         let one = |stipulation: Option<Stipulation>| (stipulation.into_iter().collect(), found.end);
@@ -98,6 +161,10 @@ impl Page<'_> {
                 most: Some(1),
             })),
             Meaning::Placeholders => one(found.numbers.first().map(|n| Stipulation::Placeholders(n.0))),
+            // "Do not include the words …"
+            Meaning::Contains | Meaning::ContainsQuoted | Meaning::ContainsIn if self.negated(at) => {
+                lists::avoided(self, found.end, meaning == Meaning::ContainsQuoted)
+            }
             Meaning::Contains => lists::contained(self, found.end, false),
             Meaning::ContainsQuoted => lists::contained(self, found.end, true),
             Meaning::ContainsUsing if (self.start..at).any(|i| self.is(i, role::WRITES)) => {
@@ -114,7 +181,9 @@ impl Page<'_> {
             Meaning::EndsIn if wrote() => one(lists::edge(self, found.end).map(Stipulation::EndsWith)),
             Meaning::Upper | Meaning::Lower => {
                 let clause = self.clause(at);
-                let of_a_part = (clause..at).any(|i| self.is(i, role::PART | role::WORD | role::EACH));
+                let named = found.end < self.end && self.is(found.end, role::WORD);
+                let of_a_part =
+                    named || (clause..at).any(|i| self.is(i, role::PART | role::WORD | role::EACH));
                 let case = if meaning == Meaning::Upper {
                     Stipulation::UpperCase
                 } else {

@@ -36,6 +36,15 @@ fn words(page: &Page<'_>, at: usize, quoted: bool) -> (Vec<String>, usize) {
         let rest = page.after(at + 1);
         return words(&rest, at + 1, quoted);
     }
+    // "Use words like …" names none: a bare list follows "the words" or "the word".
+    let named = at > 0 && page.tokens[at - 1].folded.ends_with('s');
+    let article = (at.saturating_sub(4)..at).any(|i| {
+        matches!(
+            page.tokens[i].folded.as_str(),
+            "the" | "las" | "los" | "following" | "siguientes" | "these" | "estas" | ":"
+        )
+    });
+    let mut quoted = quoted || (named && !article);
     let mut at = at;
     while page
         .inside(at)
@@ -57,6 +66,8 @@ fn words(page: &Page<'_>, at: usize, quoted: bool) -> (Vec<String>, usize) {
         if loose && !out.is_empty() && after_comma && !continues {
             break;
         }
+        // What begins in quotes goes on in quotes.
+        quoted |= !loose;
         out.push(page.written(item).to_owned());
         at += 1;
         end = at;
@@ -72,7 +83,7 @@ fn words(page: &Page<'_>, at: usize, quoted: bool) -> (Vec<String>, usize) {
             break;
         }
     }
-    out.retain(|word| !word.is_empty());
+    out.retain(|word| word.contains(char::is_alphanumeric));
     (out, end)
 }
 

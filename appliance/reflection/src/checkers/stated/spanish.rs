@@ -190,7 +190,7 @@ const COUNTS: &[(Meaning, &str)] = &[
 const OTHERS: &[(Meaning, &str)] = &[
     (
         Contains,
-        "^ @include ?ambas ?todas ?@the ?siguientes @words",
+        "^ @include ?ambas ?todas ?@the ?siguientes @words ?clave",
     ),
     (
         ContainsQuoted,
@@ -198,17 +198,17 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         ContainsIn,
-        "que incluya|contenga|use|utilice|mencione|incluyan|contengan|tenga @the ?siguientes @words
-         con|incluyendo @the ?siguientes @words",
+        "que incluya|contenga|use|utilice|mencione|incluyan|contengan|tenga @the ?siguientes @words ?clave
+         con|incluyendo @the ?siguientes @words ?clave",
     ),
     (
         ContainsUsing,
-        "usando|utilizando|empleando @the ?siguientes @words",
+        "usando|utilizando|empleando @the ?siguientes @words ?clave",
     ),
     (
         Avoids,
-        "no @dont ?nunca ?@the ?siguientes @words
-         nunca @dont ?@the ?siguientes @words
+        "no @dont ?nunca ?@the ?siguientes @words ?clave
+         nunca @dont ?@the ?siguientes @words ?clave
          no puede|debe|debes|puedes @dont ?@the @words
          ^ evita|evite|evitar|omite|evitando ?usar|utilizar|mencionar|decir ?@the @words
          evitando ?usar|utilizar|mencionar ?@the @words
@@ -443,7 +443,8 @@ const ROLES: &[(u64, &str)] = &[
     (role::LETTER_AND, "y o e ni"),
     (
         role::NOT_A_WORD,
-        "de que en y la el los las clave claves anterior siguiente correcta adecuada con por
+        "antes despues otra mas como cuando hasta salvo tales
+         de que en y la el los las clave claves anterior siguiente correcta adecuada con por
          para a es exacta dada siguientes anteriores",
     ),
     (role::TIMES, "veces vez"),

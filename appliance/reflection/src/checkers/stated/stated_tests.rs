@@ -587,6 +587,37 @@ fn a_system_turn_asks_too_and_the_user_overrides_it() {
 }
 
 #[test]
+fn what_is_refused_is_not_asked_for() {
+    for (request, found) in [
+        (
+            "Write a poem. Do not include the keywords field and thanks.",
+            &["avoids:field", "avoids:thanks"][..],
+        ),
+        (
+            "Don't include the keywords \"Du\" and \"Da\" in your response. Write a poem.",
+            &["avoids:Du", "avoids:Da"],
+        ),
+        (
+            "Escribe un poema. No incluyas las palabras clave \"sol\" y \"mar\".",
+            &["avoids:sol", "avoids:mar"],
+        ),
+        ("Write a song. Use at least 10 words in all capital letters.", &[]),
+        ("Write a song. Highlight at least 3 sections with markdown.", &[]),
+        ("Escribe un texto. Incluye al menos 15 palabras con acento.", &[]),
+        (
+            "Write a riddle. Do not say any word before repeating the request.",
+            &[],
+        ),
+        (
+            "Write it. Include the phrase \"life\" and be in all lowercase letters.",
+            &["contains:life", "lower"],
+        ),
+    ] {
+        assert_eq!(short(request), found, "{request}");
+    }
+}
+
+#[test]
 fn numbers_are_read_as_people_write_them() {
     for (request, found) in [
         ("Write at least twenty-five words about tea.", "words>=25"),
