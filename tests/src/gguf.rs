@@ -19,6 +19,7 @@ const ALIGNMENT: usize = 32;
 const WIDTH: usize = 64;
 const FEED_FORWARD: usize = 128;
 const HEADS: usize = 2;
+const CONVOLUTION: usize = 3;
 const MAMBA_INNER: usize = 2 * WIDTH;
 const MAMBA_STATE: usize = 16;
 const MAMBA_KERNEL: usize = 4;
@@ -31,6 +32,8 @@ pub enum Arch {
     Llama,
     /// A recurrent state, which cannot forget a part.
     Mamba,
+    /// Attention and short convolutions in turn: a hybrid, which cannot forget a part either.
+    Lfm2,
 }
 
 /// Something wrong with a file.
@@ -145,6 +148,7 @@ impl Tiny {
             (Some(Flaw::UnknownArch), _) => "unheard-of",
             (_, Arch::Llama) => "llama",
             (_, Arch::Mamba) => "mamba",
+            (_, Arch::Lfm2) => "lfm2",
         }
     }
 
@@ -163,6 +167,15 @@ impl Tiny {
                 values.number(&format!("{arch}.attention.head_count"), HEADS);
                 values.number(&format!("{arch}.attention.head_count_kv"), 1);
                 values.number(&format!("{arch}.rope.dimension_count"), WIDTH / HEADS);
+            }
+            Arch::Lfm2 => {
+                values.number(&format!("{arch}.feed_forward_length"), FEED_FORWARD);
+                values.number(&format!("{arch}.attention.head_count"), HEADS);
+                // A layer without attention has no heads.
+                let heads: Vec<i32> = (0..self.layers).map(|layer| i32::from(layer % 2 == 1)).collect();
+                values.kinds(&format!("{arch}.attention.head_count_kv"), &heads);
+                values.number(&format!("{arch}.rope.dimension_count"), WIDTH / HEADS);
+                values.number(&format!("{arch}.shortconv.l_cache"), CONVOLUTION);
             }
             Arch::Mamba => {
                 values.number(&format!("{arch}.feed_forward_length"), 0);
@@ -199,7 +212,11 @@ impl Tiny {
             });
         };
         add("token_embd.weight".into(), &[WIDTH, size], &mut |_| random.next());
-        add("output_norm.weight".into(), &[WIDTH], &mut |_| 1.0);
+        let norm = match self.arch {
+            Arch::Lfm2 => "token_embd_norm.weight",
+            Arch::Llama | Arch::Mamba => "output_norm.weight",
+        };
+        add(norm.into(), &[WIDTH], &mut |_| 1.0);
         // Rows of tokens that should be rare are zero: their logit is 0 while others reach 6.
         add("output.weight".into(), &[WIDTH, size], &mut |at| {
             let value = random.next() * 0.5;
@@ -213,8 +230,22 @@ impl Tiny {
             let name = |part: &str| format!("blk.{layer}.{part}");
             add(name("attn_norm.weight"), &[WIDTH], &mut |_| 1.0);
             match self.arch {
-                Arch::Llama => {
+                Arch::Lfm2 if layer % 2 == 0 => {
+                    for (part, shape) in [
+                        ("shortconv.conv.weight", [CONVOLUTION, WIDTH]),
+                        ("shortconv.in_proj.weight", [WIDTH, 3 * WIDTH]),
+                        ("shortconv.out_proj.weight", [WIDTH, WIDTH]),
+                    ] {
+                        add(name(part), &shape, &mut |_| random.next() * 0.3);
+                    }
+                }
+                Arch::Llama | Arch::Lfm2 => {
                     let head = WIDTH / HEADS;
+                    if self.arch == Arch::Lfm2 {
+                        for part in ["attn_q_norm.weight", "attn_k_norm.weight"] {
+                            add(name(part), &[head], &mut |_| 1.0);
+                        }
+                    }
                     for (part, shape) in [
                         ("attn_q.weight", [WIDTH, WIDTH]),
                         ("attn_k.weight", [WIDTH, head]),
@@ -222,14 +253,6 @@ impl Tiny {
                         ("attn_output.weight", [WIDTH, WIDTH]),
                     ] {
                         add(name(part), &shape, &mut |_| random.next() * 0.3);
-                    }
-                    add(name("ffn_norm.weight"), &[WIDTH], &mut |_| 1.0);
-                    for (part, shape) in [
-                        ("ffn_gate.weight", [WIDTH, FEED_FORWARD]),
-                        ("ffn_up.weight", [WIDTH, FEED_FORWARD]),
-                        ("ffn_down.weight", [FEED_FORWARD, WIDTH]),
-                    ] {
-                        add(name(part), &shape, &mut |_| random.next() * 0.2);
                     }
                 }
                 Arch::Mamba => {
@@ -257,6 +280,16 @@ impl Tiny {
                     add(name("ssm_out.weight"), &[MAMBA_INNER, WIDTH], &mut |_| {
                         random.next() * 0.3
                     });
+                }
+            }
+            if self.arch != Arch::Mamba {
+                add(name("ffn_norm.weight"), &[WIDTH], &mut |_| 1.0);
+                for (part, shape) in [
+                    ("ffn_gate.weight", [WIDTH, FEED_FORWARD]),
+                    ("ffn_up.weight", [WIDTH, FEED_FORWARD]),
+                    ("ffn_down.weight", [FEED_FORWARD, WIDTH]),
+                ] {
+                    add(name(part), &shape, &mut |_| random.next() * 0.2);
                 }
             }
         }

@@ -19,7 +19,6 @@ use crate::prompt::Markers;
 use crate::scoring::EXTRA_ROWS;
 use crate::server::{self, Frontend};
 use crate::shared::Shared;
-use crate::speculation::Costs;
 use crate::template::Template;
 use crate::worker::{Sizes, Worker};
 use crate::{config, info, probe};
@@ -170,7 +169,6 @@ fn work(
         context: params.context as usize,
         batch: params.batch as usize,
     };
-    let costs = Costs::new(findings.costs);
     let pongs = Arc::clone(socket);
     let pong = Box::new(move |seq, queued, running, tokens| {
         let message = FromEngine::Pong {
@@ -188,7 +186,7 @@ fn work(
         vocab,
         Arc::clone(&frontend.markers),
         sizes,
-        costs,
+        findings,
         Arc::clone(shared),
         pong,
     );

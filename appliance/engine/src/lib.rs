@@ -24,6 +24,7 @@ pub mod generating;
 pub mod llama;
 pub mod log;
 pub mod mailbox;
+pub mod memory;
 pub mod plan;
 pub mod prefix;
 pub mod probe;

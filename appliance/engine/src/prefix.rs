@@ -34,7 +34,23 @@ pub struct Cached {
     pub key: KvKey,
     /// The tokens, from position 0.
     pub tokens: Vec<Token>,
+    /// States of a model that cannot forget a part, at positions to which it may have to go back; ascending.
+    pub saved: Vec<Saved>,
 }
+
+/// A state to go back to.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// How many tokens it knows.
+    pub at: usize,
+    /// The state.
+    pub state: Vec<u8>,
+}
+
+/// Most saved states of a slot: the loop goes back to the ends of the last few prompts.
+const MOST_SAVED: usize = 4;
+/// Most bytes of a slot's saved states. A hybrid model's take a few hundred kB, a recurrent one's a few MB.
+const MOST_SAVED_BYTES: usize = 64 * 1024 * 1024;
 
 impl Cached {
     /// How many tokens of `prompt` need not be computed again. At least the last one always is: its logits are
@@ -45,6 +61,19 @@ impl Cached {
         }
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         common.min(prompt.len().saturating_sub(1))
+    }
+
+    /// Keeps the state at the present end. The newest one is kept, and the others as far as there is room.
+    pub fn save(&mut self, state: Vec<u8>) {
+        let at = self.tokens.len();
+        self.saved.retain(|saved| saved.at < at);
+        self.saved.push(Saved { at, state });
+        let size = |saved: &[Saved]| saved.iter().map(|saved| saved.state.len()).sum::<usize>();
+        while self.saved.len() > 1 && (self.saved.len() > MOST_SAVED || size(&self.saved) > MOST_SAVED_BYTES)
+        {
+            // Not the first: every turn of a conversation goes on from there.
+            self.saved.remove(usize::from(self.saved.len() > 2));
+        }
     }
 
     /// How many of the tokens that follow `prompt` here spell the beginning of `text`, and with how many bytes.
@@ -113,21 +142,29 @@ pub fn choose(idle: impl IntoIterator<Item = Idle>, asked: usize) -> Option<usiz
 pub trait Memory {
     /// Forgets a slot's tokens from `position` on; `false`, with nothing changed, when the model cannot.
     fn forget_from(&mut self, slot: usize, position: usize) -> bool;
+    /// Brings back a saved state of the slot; after `false` nobody knows what it holds.
+    fn restore(&mut self, slot: usize, state: &[u8]) -> bool;
     /// Forgets all of a slot's tokens.
     fn forget(&mut self, slot: usize);
 }
 
-/// Makes slot and KV cache hold exactly the first `keep` tokens. Models with a recurrent state cannot forget
-/// a part; they start over. Returns how many tokens are kept.
+/// Makes slot and KV cache hold at most the first `keep` tokens. Models with a recurrent state cannot forget a part;
+/// they go back to the last state that was saved before it, or start over. Returns how many tokens are kept.
 pub fn rewind(memory: &mut impl Memory, slot: usize, cached: &mut Cached, keep: usize) -> usize {
     let keep = keep.min(cached.tokens.len());
     let kept = if keep == cached.tokens.len() || (keep > 0 && memory.forget_from(slot, keep)) {
         keep
+    } else if let Some(saved) = cached.saved.iter().rfind(|saved| saved.at <= keep)
+        && memory.restore(slot, &saved.state)
+        && memory.forget_from(slot, saved.at)
+    {
+        saved.at
     } else {
         memory.forget(slot);
         0
     };
     cached.tokens.truncate(kept);
+    cached.saved.retain(|saved| saved.at <= kept);
     kept
 }
 
@@ -139,14 +176,22 @@ mod tests {
     struct Fake {
         tokens: usize,
         partial: bool,
+        /// The recurrent part's own position, restored apart from the rest.
+        state: usize,
     }
 
     impl Memory for Fake {
         fn forget_from(&mut self, _slot: usize, position: usize) -> bool {
-            if self.partial {
+            let can = self.partial || self.state == position;
+            if can {
                 self.tokens = self.tokens.min(position);
             }
-            self.partial
+            can
+        }
+
+        fn restore(&mut self, _slot: usize, state: &[u8]) -> bool {
+            self.state = state.len();
+            !state.is_empty()
         }
 
         fn forget(&mut self, _slot: usize) {
@@ -165,16 +210,57 @@ mod tests {
             (false, 0, 0),
             (false, 9, 4),
         ] {
-            let mut memory = Fake { tokens: 4, partial };
+            let mut memory = Fake {
+                tokens: 4,
+                partial,
+                state: 4,
+            };
             let mut slot = cached(&[1, 2, 3, 4]);
             assert_eq!(rewind(&mut memory, 0, &mut slot, keep), expected);
             assert_eq!((slot.tokens.len(), memory.tokens), (expected, expected));
         }
     }
 
+    #[test]
+    fn a_model_that_cannot_forget_goes_back_to_a_saved_state() {
+        for (keep, expected) in [(9, 6), (6, 6), (5, 4), (4, 4), (3, 2), (2, 2), (1, 0)] {
+            let mut slot = cached(&[]);
+            for at in [2, 4] {
+                slot.tokens.resize(at, 7);
+                // The made-up state is as long as its position.
+                slot.save(vec![0; at]);
+            }
+            slot.tokens.resize(6, 7);
+            let mut memory = Fake {
+                tokens: 6,
+                partial: false,
+                state: 6,
+            };
+            assert_eq!(rewind(&mut memory, 0, &mut slot, keep), expected);
+            assert_eq!((slot.tokens.len(), memory.tokens), (expected, expected));
+            assert!(slot.saved.iter().all(|saved| saved.at <= expected));
+        }
+    }
+
+    #[test]
+    fn saved_states_are_bounded_and_the_first_and_the_newest_stay() {
+        let mut slot = cached(&[]);
+        for at in 1..20 {
+            slot.tokens.resize(at, 7);
+            slot.save(vec![0; 10]);
+        }
+        let at: Vec<usize> = slot.saved.iter().map(|saved| saved.at).collect();
+        assert_eq!(at, [1, 17, 18, 19]);
+        slot.tokens.resize(30, 7);
+        slot.save(vec![0; MOST_SAVED_BYTES + 1]);
+        assert_eq!(slot.saved.len(), 1);
+        assert_eq!(slot.saved[0].at, 30);
+    }
+
     fn cached(tokens: &[Token]) -> Cached {
         Cached {
             key: KvKey::text("m"),
+            saved: Vec::new(),
             tokens: tokens.to_vec(),
         }
     }

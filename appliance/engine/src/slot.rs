@@ -58,6 +58,7 @@ impl Default for Slot {
             cached: Cached {
                 key: KvKey::text(""),
                 tokens: Vec::new(),
+                saved: Vec::new(),
             },
             used: 0,
             active: None,
@@ -167,6 +168,11 @@ impl Active {
             Work::Generate(generating) => generating.next,
             Work::Score(_) => None,
         }
+    }
+
+    /// The last position to which a later request may want to go back: before the first token whose logits count.
+    pub fn mark(&self) -> usize {
+        self.prompt.saturating_sub(1)
     }
 
     /// Whether the logits after the known token at `at` are needed.

@@ -10,8 +10,10 @@ use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
 use crate::llama::{LlamaError, Token};
+use crate::memory::{Kv, position, sequence};
 use crate::plan::{self, Pace, State};
-use crate::prefix::{self, Idle, Memory};
+use crate::prefix::{self, Idle};
+use crate::probe::Findings;
 use crate::prompt::Markers;
 use crate::sampling::Scratch;
 use crate::scoring::{self, EXTRA_ROWS};
@@ -36,6 +38,8 @@ pub struct Worker<'model> {
     context_size: usize,
     pace: Pace,
     scratch: Scratch,
+    /// Whether sequences can forget their end.
+    forgets: bool,
     /// What it costs to look ahead; nothing is known about models that cannot take tokens back.
     costs: Costs,
     clock: u64,
@@ -56,27 +60,6 @@ struct Output {
     ahead: Option<Token>,
 }
 
-struct Kv<'a, 'model>(&'a mut Context<'model>);
-
-/// A slot's number is its sequence's; there are at most 64.
-fn sequence(slot: usize) -> i32 {
-    i32::try_from(slot).unwrap_or(i32::MAX)
-}
-
-fn position(at: usize) -> i32 {
-    i32::try_from(at).unwrap_or(i32::MAX)
-}
-
-impl Memory for Kv<'_, '_> {
-    fn forget_from(&mut self, slot: usize, at: usize) -> bool {
-        self.0.forget_from(sequence(slot), position(at))
-    }
-
-    fn forget(&mut self, slot: usize) {
-        self.0.forget(sequence(slot));
-    }
-}
-
 /// Sizes of a [`Worker`].
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -95,7 +78,7 @@ impl<'model> Worker<'model> {
         vocab: Vocab<'model>,
         markers: Arc<Markers>,
         sizes: Sizes,
-        costs: Costs,
+        findings: Findings,
         shared: Arc<Shared>,
         pong: Pong,
     ) -> Self {
@@ -109,7 +92,8 @@ impl<'model> Worker<'model> {
             context_size: sizes.context,
             pace: Pace::new(sizes.batch),
             scratch: Scratch::new(vocab.len()),
-            costs,
+            forgets: findings.forgets,
+            costs: Costs::new(findings.costs),
             clock: 0,
             tokens: 0,
             shared,
@@ -267,6 +251,10 @@ impl<'model> Worker<'model> {
                 }
                 continue;
             }
+            if !self.forgets && begin < active.mark() {
+                // A step ends where the state is to be saved.
+                *share = (*share).min(active.mark() - begin);
+            }
             if matches!(active.work, Work::Score(_)) {
                 *share = scoring::share(*share, begin, active.prompt - 1, spare_rows + 1);
             }
@@ -301,6 +289,9 @@ impl<'model> Worker<'model> {
             return;
         }
         self.pace.measured(prefilled, begin.elapsed());
+        if !self.forgets {
+            self.save_states();
+        }
         for output in outputs {
             self.take(&output);
             if let Some(ahead) = output.ahead
@@ -315,6 +306,18 @@ impl<'model> Worker<'model> {
             // The last token of a scored text has no logits that anyone needs.
             if slot.is_scored() {
                 slot.finish(FinishReason::Stop);
+            }
+        }
+    }
+
+    /// Saves the state of every slot that has just read its prompt but for the last token.
+    fn save_states(&mut self) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            let at = slot.cached.tokens.len();
+            if slot.active.as_ref().is_some_and(|active| active.mark() == at)
+                && let Some(state) = self.context.save(sequence(number))
+            {
+                slot.cached.save(state);
             }
         }
     }
@@ -348,6 +351,7 @@ impl<'model> Worker<'model> {
             self.context.forget(sequence(number));
             let slot = &mut self.slots[number];
             slot.cached.tokens.clear();
+            slot.cached.saved.clear();
             slot.fail(failed(error));
         }
     }

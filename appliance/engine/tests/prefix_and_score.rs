@@ -20,7 +20,7 @@ fn going_on(prefix: &str, max_tokens: u32) -> Generate {
 
 #[test]
 fn an_answer_goes_on_from_its_prefix_as_if_it_had_not_been_cut() {
-    for arch in [Arch::Llama, Arch::Mamba] {
+    for arch in [Arch::Llama, Arch::Mamba, Arch::Lfm2] {
         let tiny = Tiny {
             arch,
             ..Tiny::default()
@@ -83,7 +83,7 @@ fn a_prefix_counts_against_the_context() {
 
 #[test]
 fn a_score_is_what_generation_reported() {
-    for arch in [Arch::Llama, Arch::Mamba] {
+    for arch in [Arch::Llama, Arch::Mamba, Arch::Lfm2] {
         let engine = Engine::tiny(
             &Tiny {
                 arch,
@@ -104,7 +104,7 @@ fn a_score_is_what_generation_reported() {
             let scored = engine.score(&request, &text).unwrap();
             assert_eq!(scored.prompt_tokens, answer.prompt);
             assert!(scored.cached_tokens < scored.prompt_tokens);
-            if turn == 0 && arch == Arch::Llama {
+            if turn == 0 || arch != Arch::Llama {
                 assert_eq!(scored.cached_tokens, answer.prompt - 1);
             }
             let bytes: Vec<u8> = scored.tokens.iter().flat_map(|t| t.bytes.clone()).collect();
@@ -128,9 +128,11 @@ fn a_score_is_what_generation_reported() {
             max_tokens: Some(2),
             ..user("hello")
         });
-        if arch == Arch::Llama {
-            assert_eq!(on.cached + 1, on.prompt);
-        }
+        let expected = match arch {
+            Arch::Llama => on.prompt,
+            Arch::Mamba | Arch::Lfm2 => answer.prompt,
+        };
+        assert_eq!(on.cached + 1, expected, "{arch:?}");
     }
 }
 

@@ -14,6 +14,9 @@ use super::threadpool::Threadpool;
 /// llama.cpp rounds the cells of a sequence up to this many.
 const CELLS: u32 = 256;
 
+/// LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, which the bindings leave out: a state without what can be cut at its end.
+const PARTIAL_ONLY: sys::llama_state_seq_flags = 1;
+
 /// What a context is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct ContextParams {
@@ -135,6 +138,36 @@ impl<'model> Context<'model> {
             let memory = sys::llama_get_memory(self.context.as_ptr());
             sys::llama_memory_seq_rm(memory, sequence, position, -1)
         }
+    }
+
+    /// What of `sequence` cannot be cut at its end (the recurrent part of recurrent and hybrid models), as it is now.
+    /// `None` when there is nothing of the kind.
+    pub fn save(&mut self, sequence: i32) -> Option<Vec<u8>> {
+        let (context, flags) = (self.context.as_ptr(), PARTIAL_ONLY);
+        // SAFETY: the context is valid; the callee checks the sequence.
+        let size = unsafe { sys::llama_state_seq_get_size_ext(context, sequence, flags) };
+        let mut state = vec![0; size];
+        // SAFETY: the buffer is valid for `size` bytes, and the callee writes no more.
+        let written =
+            unsafe { sys::llama_state_seq_get_data_ext(context, state.as_mut_ptr(), size, sequence, flags) };
+        (size > 0 && written == size).then_some(state)
+    }
+
+    /// Brings back what [`Context::save`] of the same sequence returned. Everything behind that position must be
+    /// forgotten next; after `false` the whole sequence must.
+    pub fn restore(&mut self, sequence: i32, state: &[u8]) -> bool {
+        // SAFETY: the context is valid; the buffer is valid for its length, and the callee reads no more and checks
+        // what it reads against its own layout.
+        let read = unsafe {
+            sys::llama_state_seq_set_data_ext(
+                self.context.as_ptr(),
+                state.as_ptr(),
+                state.len(),
+                sequence,
+                PARTIAL_ONLY,
+            )
+        };
+        read == state.len()
     }
 
     /// Forgets everything of `sequence`, which every kind of model can.
