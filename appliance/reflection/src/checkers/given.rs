@@ -12,7 +12,9 @@ pub(crate) struct Given<'a> {
 }
 
 /// Fewest words of a text that is given.
-const WORDS: usize = 8;
+const WORDS: usize = 6;
+/// Fewest words of one that is only spoken of.
+const ANNOUNCED: usize = 16;
 /// Fewest words of one that nothing announces.
 const UNANNOUNCED: usize = 40;
 /// What a text is called, folded.
@@ -39,6 +41,7 @@ pub(crate) fn given(asked: &str) -> Option<Given<'_>> {
     let found = in_block(asked)
         .or_else(|| labelled(asked))
         .or_else(|| quoted(asked))
+        .or_else(|| above(asked))
         .or_else(|| announced(asked))?;
     let (start, end) = found;
     let text = asked[start..end].trim();
@@ -149,13 +152,23 @@ fn quoted(asked: &str) -> Option<(usize, usize)> {
             let Some(end) = asked[start..].find(close).map(|at| start + at) else {
                 break;
             };
-            if words(&asked[start..end]).take(12).count() == 12 {
+            let inside = &asked[start..end];
+            if words(inside).take(12).count() == 12 && !sentence_ends(inside).is_empty() {
                 return Some((start, end));
             }
             from = end + close.len_utf8();
         }
     }
     None
+}
+
+/// What stands above a question, an empty line between.
+fn above(asked: &str) -> Option<(usize, usize)> {
+    let trimmed = asked.trim_end();
+    let at = trimmed.rfind("\n\n")?;
+    let (text, question) = (trimmed[..at].trim_end(), &trimmed[at..]);
+    let asks = question.ends_with('?') && words(question).take(31).count() <= 30;
+    (asks && text.ends_with(['.', '!', '"', '”', '»'])).then_some((0, at))
 }
 
 /// A long paragraph that the rest of the request speaks of, or asks about.
@@ -184,7 +197,7 @@ fn announced(asked: &str) -> Option<(usize, usize)> {
         return None;
     }
     let named = any_of(&folded_words(head(&rest, 4096), 512), NAMES);
-    let enough = if named { WORDS * 2 } else { UNANNOUNCED };
+    let enough = if named { ANNOUNCED } else { UNANNOUNCED };
     (words(&asked[start..end]).take(enough).count() == enough).then_some((start, end))
 }
 
@@ -208,6 +221,7 @@ mod tests {
             format!("Here it is:\n```\n{TEXT}\n```\nWho founded it?"),
             format!("Summarise the following text in one sentence: {TEXT}"),
             format!("«{TEXT}»\n¿Quién lo fundó?"),
+            format!("{TEXT}\n\nWho founded it?"),
             format!("Texto: {TEXT} Pregunta: ¿Quién lo fundó?"),
         ] {
             assert_eq!(text(&asked), Some(TEXT), "{asked}");

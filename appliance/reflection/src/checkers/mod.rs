@@ -6,8 +6,10 @@
 pub(crate) mod arithmetic;
 mod form;
 pub(crate) mod given;
+mod grounding;
 pub(crate) mod numerals;
 mod stated;
+mod structure;
 pub(crate) mod text;
 
 pub use arithmetic::Arithmetic;
@@ -15,6 +17,8 @@ pub use form::{Echo, Empty, Leaked, Refusal, Repeating, Truncated, WrongLanguage
 pub use stated::{
     ListKind, MOST_ASKED, MOST_STIPULATIONS, Mark, Stated, Stipulation, Tongue, Unit, constraints_of,
 };
+pub use grounding::Grounding;
+pub use structure::{Fences, Json, Markup};
 
 use crate::critique::Language;
 use crate::generate::{Constraint, Finish, Speaker, Turn};
@@ -128,5 +132,9 @@ pub fn standard() -> Vec<Box<dyn Checker>> {
         Box::new(Refusal),
         Box::new(Arithmetic),
         Box::new(Stated),
+        Box::new(Grounding),
+        Box::new(Fences),
+        Box::new(Json),
+        Box::new(Markup),
     ]
 }

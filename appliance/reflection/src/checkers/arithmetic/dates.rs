@@ -2,7 +2,7 @@
 
 use jiff::civil::{Date, Weekday};
 
-use crate::checkers::text::{Word, fold, words};
+use crate::checkers::text::{Word, fold, head, words};
 use crate::critique::Language;
 
 /// Weekdays from Monday on, folded.
@@ -132,6 +132,37 @@ pub(crate) fn dates(text: &str) -> Vec<Mention> {
         }
     }
     found
+}
+
+/// The places of days and months, with or without a year: "30 June", "5 de marzo", "March 5th, 2024". `None` when a
+/// month stands there without its day.
+pub(crate) fn days_of_months(text: &str) -> Option<Vec<(usize, usize)>> {
+    let words: Vec<Word<'_>> = words(text).collect();
+    let day = |i: usize| {
+        words
+            .get(i)
+            .filter(|word| word.text.len() <= 4 && day_number(&fold(word.text)).is_some())
+    };
+    let mut found = Vec::new();
+    for (i, word) in words.iter().enumerate() {
+        let folded = fold(head(word.text, 16));
+        if month(&folded).is_none() || folded == "may" && !word.text.starts_with('M') {
+            continue;
+        }
+        let linked = i >= 2 && matches!(words[i - 1].text, "of" | "de");
+        let before = if linked {
+            day(i - 2)
+        } else {
+            i.checked_sub(1).and_then(day)
+        };
+        let place = match (before, day(i + 1)) {
+            (Some(before), _) => (before.start, word.end()),
+            (None, Some(after)) => (word.start, after.end()),
+            (None, None) => return None,
+        };
+        found.push(place);
+    }
+    Some(found)
 }
 
 /// A day's number: 5, 5th, 29.
@@ -280,7 +311,7 @@ fn day_before(text: &str, from: usize, until: usize) -> Option<(usize, usize, We
 }
 
 fn day_after(text: &str, from: usize, until: usize) -> Option<(usize, usize, Weekday)> {
-    let near = crate::checkers::text::head(&text[from..until], 48);
+    let near = head(&text[from..until], 48);
     let mut end = 0;
     for word in words(near) {
         let between = &near[end..word.start];

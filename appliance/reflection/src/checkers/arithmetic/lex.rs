@@ -55,34 +55,20 @@ pub(crate) struct Token {
 }
 
 /// Units that may be written without a space after their number.
+#[rustfmt::skip]
 const TIGHT_UNITS: &[&str] = &[
-    "km", "m", "cm", "mm", "kg", "g", "mg", "l", "ml", "h", "s", "min", "ms", "in", "ft", "mi", "lb", "oz",
-    "c", "f",
+    "km", "m", "cm", "mm", "kg", "g", "mg", "l", "ml", "h", "s", "min", "ms", "in", "ft", "mi", "lb", "oz", "c",
+    "f",
 ];
 /// Words that may stand between a word for "equals" and the number.
+#[rustfmt::skip]
 const FILLERS: &[&str] = &[
-    "equal",
-    "equals",
-    "to",
-    "igual",
-    "a",
-    "exactly",
-    "exactamente",
-    "simply",
+    "equal", "equals", "to", "igual", "a", "exactly", "exactamente", "simply",
 ];
+#[rustfmt::skip]
 const ABOUT: &[&str] = &[
-    "about",
-    "approximately",
-    "approx",
-    "roughly",
-    "around",
-    "nearly",
-    "almost",
-    "aproximadamente",
-    "casi",
-    "unos",
-    "unas",
-    "cerca",
+    "about", "approximately", "approx", "roughly", "around", "nearly", "almost", "aproximadamente", "casi",
+    "unos", "unas", "cerca",
 ];
 
 /// The tokens of `text`. Fenced code is one break.
