@@ -14,10 +14,10 @@ pub(crate) mod text;
 
 pub use arithmetic::Arithmetic;
 pub use form::{Echo, Empty, Leaked, Refusal, Repeating, Truncated, WrongLanguage};
+pub use grounding::Grounding;
 pub use stated::{
     ListKind, MOST_ASKED, MOST_STIPULATIONS, Mark, Stated, Stipulation, Tongue, Unit, constraints_of,
 };
-pub use grounding::Grounding;
 pub use structure::{Fences, Json, Markup};
 
 use crate::critique::Language;

@@ -1,11 +1,10 @@
-//! Structure: code fences closed, JSON valid where it was asked for, markup balanced.
+//! Structure: code fences closed, blocks of JSON valid, markup balanced.
 
 mod json;
 mod markup;
 
-use super::text::{any_of, fences, folded_words, head, words};
+use super::text::{fences, words};
 use super::{Checker, Finding, Place, Repair, Subject};
-use crate::generate::Constraint;
 
 /// The longest text whose structure is looked at, bytes.
 const READ: usize = 1024 * 1024;
@@ -53,7 +52,7 @@ impl Checker for Fences {
     }
 }
 
-/// An answer that was to be JSON and is none.
+/// A block that calls itself JSON and is none. An answer that must be JSON as a whole is a stated constraint.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
@@ -63,99 +62,44 @@ impl Checker for Json {
     }
 
     fn check(&self, subject: &Subject<'_>) -> Vec<Finding> {
-        if subject.text.len() > READ {
+        let text = subject.text;
+        if text.len() > READ {
             return Vec::new();
         }
-        let Some(demand) = demand(subject.asked()) else {
-            return Vec::new();
-        };
-        let text = subject.text.trim();
         let blocks = fences(text);
-        let block = match blocks.as_slice() {
-            [fence] => Some(text[fence.inside..fence.inside_end].trim()),
-            _ => None,
-        };
-        if json::is_valid(text) || (block.is_some_and(json::is_valid) && !demand.only) {
+        let wrong = blocks
+            .iter()
+            .filter(|block| block.closed && block.tag == "json")
+            .find(|block| {
+                let inside = text[block.inside..block.inside_end].trim();
+                // Comments and omissions are for people to read.
+                let meant =
+                    inside.starts_with(['{', '[']) && !inside.contains("...") && !inside.contains(['…', '<']);
+                let noted = inside
+                    .lines()
+                    .any(|line| line.trim_start().starts_with(['/', '#']) || line.contains(" //"));
+                meant && !noted && !json::is_valid(inside) && !json::is_lines(inside)
+            });
+        let Some(block) = wrong else {
             return Vec::new();
-        }
-        // One valid value with talk around it needs only to lose the talk.
-        let inner = block
-            .filter(|block| json::is_valid(block))
-            .or_else(|| json::only_value(text));
-        let repair = match inner {
-            Some(value) => Some(Repair::Rewrite(value.to_owned())),
-            None => (!demand.list).then_some(Repair::Constrain(Constraint::JsonObject)),
         };
-        let sentence = if inner.is_some() {
-            subject.say(
-                "The answer must be the JSON alone, without other words.",
-                "La respuesta debe ser solo el JSON, sin otras palabras.",
-            )
-        } else {
-            subject.say(
-                "The answer must be valid JSON.",
-                "La respuesta debe ser JSON válido.",
-            )
-        };
+        let mended = json::without_last_commas(&text[block.inside..block.inside_end])
+            .filter(|mended| json::is_valid(mended))
+            .map(|mended| format!("{}{mended}{}", &text[..block.inside], &text[block.inside_end..]));
         vec![Finding {
             checker: self.name(),
-            place: Place::Whole,
-            sentence,
-            weight: if inner.is_some() { 0.4 } else { 0.6 },
-            repair,
+            place: Place::Span {
+                start: block.inside,
+                end: block.inside_end,
+            },
+            sentence: subject.say(
+                "The block of JSON is not valid JSON.",
+                "El bloque de JSON no es JSON válido.",
+            ),
+            weight: 0.3,
+            repair: mended.map(Repair::Rewrite),
         }]
     }
-}
-
-/// How JSON is asked for.
-struct Demand {
-    /// And nothing else.
-    only: bool,
-    /// A list rather than an object.
-    list: bool,
-}
-
-/// Words that ask for an answer.
-#[rustfmt::skip]
-const ORDERS: &[&str] = &[
-    "return", "respond", "reply", "answer", "output", "give", "write", "produce", "generate", "create", "format", "provide", "make", "express", "list", "extract",
-    "devuelve", "responde", "contesta", "dame", "da", "escribe", "genera", "crea", "haz", "expresa", "extrae", "formato", "represent", "representa",
-];
-/// Words right before "JSON" that make it the form of the answer.
-#[rustfmt::skip]
-const FORMS: &[&str] = &["as", "in", "a", "valid", "only", "the", "single", "just", "this", "en", "como", "un", "solo", "formato", "objeto", "format", "of", "with", "following", "valido"];
-/// Words of requests about JSON rather than for it.
-#[rustfmt::skip]
-const ABOUT: &[&str] = &[
-    "code", "function", "python", "javascript", "parse", "parser", "library", "convert", "explain", "difference", "what", "yaml", "xml", "csv", "file", "files",
-    "java", "rust", "script", "program", "schema", "api", "codigo", "funcion", "explica", "diferencia", "archivo", "fichero", "convierte", "fix", "corrige", "how", "como", "why", "que", "is",
-    "if", "si", "not", "no", "without", "sin",
-];
-
-/// Whether the answer to `asked` must be JSON.
-fn demand(asked: &str) -> Option<Demand> {
-    let words = folded_words(head(asked, 16 * 1024), 2048);
-    let at = words.iter().position(|word| word == "json")?;
-    let orders = any_of(&words, ORDERS);
-    let formed = at > 0 && FORMS.contains(&words[at - 1].as_str())
-        || words
-            .get(at + 1)
-            .is_some_and(|word| matches!(word.as_str(), "object" | "only" | "array" | "format" | "with"));
-    // "como JSON" is a form, "cómo …" and "how" are questions about it.
-    let about = words.iter().enumerate().any(|(i, word)| {
-        ABOUT.contains(&word.as_str()) && i + 1 != at && !(word == "is" || word == "que")
-            || i < 2 && (word == "what" || word == "que")
-    });
-    if !orders || !formed || about {
-        return None;
-    }
-    Some(Demand {
-        only: any_of(
-            &words,
-            &["only", "just", "solo", "unicamente", "nothing", "solamente"],
-        ),
-        list: any_of(&words, &["array", "arrays", "list", "lista", "arreglo"]),
-    })
 }
 
 /// Markup that is opened and not closed: HTML elements, and bold text.

@@ -46,47 +46,21 @@ fn fences_are_closed() {
 }
 
 #[test]
-fn json_is_valid_where_it_was_asked_for() {
-    for (request, text, expected) in [
-        (
-            "Return a JSON object with name and age.",
-            "{\"name\": \"Ana\", \"age\": 3}",
-            "sound",
-        ),
-        (
-            "Return a JSON object with name and age.",
-            "```json\n{\"name\": \"Ana\"}\n```",
-            "sound",
-        ),
-        (
-            "Respond only with JSON: name and age of Ana.",
-            "Sure! {\"name\": \"Ana\"}",
-            "{\"name\": \"Ana\"}",
-        ),
-        ("Respond only in JSON.", "```json\n{\"a\": 1}\n```", "{\"a\": 1}"),
-        (
-            "Return a JSON object with name and age.",
-            "name: Ana",
-            "Some(Constrain(JsonObject))",
-        ),
-        (
-            "Devuelve un objeto JSON con el nombre.",
-            "{nombre: Ana}",
-            "Some(Constrain(JsonObject))",
-        ),
-        ("Write a JSON array of three colours.", "red, green", "None"),
-        ("What is JSON?", "A format.", "sound"),
-        (
-            "Write a Python function that returns JSON.",
-            "def f(): pass",
-            "sound",
-        ),
-        ("Explain JSON in a sentence.", "It is a format.", "sound"),
+fn blocks_of_json_are_valid() {
+    for (text, expected) in [
+        ("```json\n{\"a\": 1}\n```", "sound"),
+        ("```json\n{\"a\": [1, 2,],}\n```", "```json\n{\"a\": [1, 2]}\n```"),
+        ("```json\n{\"a\": }\n```", "None"),
+        ("```json\n{\"a\": 1, ...}\n```", "sound"),
+        ("```json\n{\"a\": 1} // one\n```", "sound"),
+        ("```json\n{\"a\": 1}\n{\"a\": 2}\n```", "sound"),
+        ("```\n{a: }\n```", "sound"),
+        ("{a: }", "sound"),
     ] {
-        let got = repaired(&Json, request, text);
+        let got = repaired(&Json, "Go", text);
         assert!(
             got == expected || got == format!("Some({expected})"),
-            "{request} {text}: {got}"
+            "{text}: {got}"
         );
     }
 }
@@ -126,7 +100,7 @@ fn depth_and_length_are_survived() {
         "<script>".repeat(1 << 16),
     ] {
         for checker in [&Fences as &dyn Checker, &Json, &Markup] {
-            let _ = repaired(checker, "Return a JSON object.", &text);
+            let _ = repaired(checker, "Go", &text);
         }
     }
 }
@@ -135,8 +109,8 @@ proptest! {
     #[test]
     fn any_text_is_survived(text in any::<String>(), shaped in "[<>/a-c*`\n{}\\[\\]\":,1 é\u{5d0}]{0,60}") {
         for checker in [&Fences as &dyn Checker, &Json, &Markup] {
-            let _ = repaired(checker, "Return a JSON object.", &text);
-            let _ = repaired(checker, "Return a JSON object.", &shaped);
+            let _ = repaired(checker, "Go", &text);
+            let _ = repaired(checker, "Go", &shaped);
         }
     }
 }
