@@ -18,7 +18,7 @@ pub enum Language {
 const SPANISH: &[&str] = &[
     "el", "la", "los", "las", "de", "del", "que", "y", "en", "un", "una", "es", "por", "para", "con",
     "como", "cómo", "qué", "cuál", "cuánto", "dónde", "quién", "se", "su", "al", "lo", "más", "pero",
-    "hola", "convierte", "calcula", "según", "texto", "responde", "contesta", "cuántas", "quien", "cuando",
+    "hola", "convierte", "calcula", "entre", "suma", "resta", "multiplica", "cuánta", "según", "texto", "responde", "contesta", "cuántas", "quien", "cuando",
     "donde", "horas", "minutos", "días", "escribe", "dime", "cuántos", "explica", "resume", "gracias",
     "está", "son", "haz", "traduce",
 ];

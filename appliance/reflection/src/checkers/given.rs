@@ -12,7 +12,7 @@ pub(crate) struct Given<'a> {
 }
 
 /// Fewest words of a text that is given.
-const WORDS: usize = 6;
+const WORDS: usize = 4;
 /// Fewest words of one that is only spoken of.
 const ANNOUNCED: usize = 16;
 /// Fewest words of one that nothing announces.
@@ -162,10 +162,16 @@ fn quoted(asked: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// What stands above a question, an empty line between.
+/// What stands above or below a question, an empty line between.
 fn above(asked: &str) -> Option<(usize, usize)> {
     let trimmed = asked.trim_end();
     let at = trimmed.rfind("\n\n")?;
+    let first = trimmed.find("\n\n")?;
+    let question = trimmed[..first].trim();
+    let below = trimmed[first..].ends_with(['.', '!', '"', '”', '»']) && !trimmed[first..].contains('?');
+    if below && question.ends_with('?') && words(question).take(31).count() <= 30 {
+        return Some((first, trimmed.len()));
+    }
     let (text, question) = (trimmed[..at].trim_end(), &trimmed[at..]);
     let asks = question.ends_with('?') && words(question).take(31).count() <= 30;
     (asks && text.ends_with(['.', '!', '"', '”', '»'])).then_some((0, at))
@@ -222,6 +228,7 @@ mod tests {
             format!("Summarise the following text in one sentence: {TEXT}"),
             format!("«{TEXT}»\n¿Quién lo fundó?"),
             format!("{TEXT}\n\nWho founded it?"),
+            format!("Who founded it?\n\n{TEXT}"),
             format!("Texto: {TEXT} Pregunta: ¿Quién lo fundó?"),
         ] {
             assert_eq!(text(&asked), Some(TEXT), "{asked}");

@@ -3,6 +3,7 @@
 mod rules;
 mod words;
 
+use crate::checkers::constraints_of;
 use crate::checkers::text::{folded_words, head};
 use crate::generate::{Speaker, Turn};
 use crate::omni_loop::Worth;
@@ -105,13 +106,15 @@ const fn worth(kind: Kind) -> Worth {
 
 /// The route of the last thing the user said.
 pub fn route(request: &[Turn]) -> Route {
-    let asked = request
-        .iter()
-        .rev()
-        .find(|turn| turn.speaker == Speaker::User)
-        .map_or("", |turn| head(&turn.text, READ));
-    let words = folded_words(asked, 2048);
-    let asked = rules::Asked { text: asked, words };
+    let Some(turn) = request.iter().rev().find(|turn| turn.speaker == Speaker::User) else {
+        return Route::new(Kind::Chat, false);
+    };
+    let text = head(&turn.text, READ);
+    let asked = rules::Asked {
+        text,
+        words: folded_words(text, 2048),
+        stated: constraints_of(std::slice::from_ref(turn)).len(),
+    };
     let (kind, hard) = asked.route();
     Route::new(kind, hard)
 }

@@ -14,6 +14,8 @@ pub(super) struct Asked<'a> {
     pub text: &'a str,
     /// Its words, folded.
     pub words: Vec<String>,
+    /// How many constraints the checker of stated constraints reads from it.
+    pub stated: usize,
 }
 
 impl Asked<'_> {
@@ -44,7 +46,7 @@ impl Asked<'_> {
         if rewrite {
             return (Kind::Rewrite, self.words.len() > 80);
         }
-        let constraints = self.constraints();
+        let constraints = self.constraints().max(self.stated);
         if constraints > 0 {
             let long =
                 self.has(LONG_FORMS) || self.numbers().iter().any(|number| (40..2000).contains(number));

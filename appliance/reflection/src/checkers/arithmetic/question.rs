@@ -46,15 +46,17 @@ pub(crate) fn closed_question(asked: &str, language: Language) -> Option<Questio
     if asked.len() > LONGEST || is_unusual(asked) {
         return None;
     }
-    let mut computed = None;
-    let mut rest = Vec::new();
-    for (sentence, asks) in sentences(asked) {
-        match compute(sentence, language) {
-            Some(found) if computed.is_none() => computed = Some(found),
-            // Two computations, or another question beside it.
-            Some(_) => return None,
-            None if asks || !is_instruction(sentence) => return None,
-            None => rest.extend(folded_words(sentence, 32)),
+    // "Today is Monday. What day …" is one question in two sentences.
+    let mut computed = calendar::compute(asked, language);
+    if computed.is_none() {
+        for (sentence, asks) in sentences(asked) {
+            match compute(sentence, language) {
+                Some(found) if computed.is_none() => computed = Some(found),
+                // Two computations, or another question beside it.
+                Some(_) => return None,
+                None if asks || !is_instruction(sentence) => return None,
+                None => {}
+            }
         }
     }
     let Computed { expected, sentence } = computed?;
@@ -166,7 +168,7 @@ const LEAD: &[&str] = &[
     "calcula", "calcular", "calculame", "resuelve", "halla", "evalua", "dime", "puedes", "podrias", "i", "need", "to", "know", "want",
     "exact", "exacto", "operation", "operacion", "following", "siguiente", "this", "esta", "expression", "expresion", "equation",
     "simplify", "simplifica", "question", "pregunta", "problem", "problema", "do", "math", "quick", "ok", "okay", "now", "ahora", "y",
-    "and", "decirme", "saber", "quiero", "necesito", "cuenta", "haz", "don", "t", "know", "quickly", "obtain", "determine", "determina",
+    "and", "decirme", "saber", "quiero", "necesito", "cuenta", "haz", "don", "t", "know", "quickly", "obtain", "determine", "determina", "get", "if", "when",
 ];
 /// Words after it.
 pub(crate) const TAIL: &[&str] = &[

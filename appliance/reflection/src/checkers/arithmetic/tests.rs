@@ -144,6 +144,11 @@ fn the_requests_own_computation_is_computed() {
             "10 días después del lunes es jueves.",
         ),
         (
+            "Today is Monday. What day of the week is it in 3 days?",
+            "3 days after Monday is Thursday.",
+        ),
+        ("What do you get when you add 240 and 360?", "The result is 600."),
+        (
             "If today is Friday, what day of the week will it be in 3 days?",
             "3 days after Friday is Monday.",
         ),

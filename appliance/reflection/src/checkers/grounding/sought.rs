@@ -46,6 +46,7 @@ pub(super) fn sought(given: &Given<'_>) -> Option<Sought> {
     let when = (is_any(&words, &["when", "cuando"]) && given.rest.contains('?'))
         || phrase(&words, "what time")
         || phrase(&words, "que hora");
+    let hour = phrase(&words, "what time") || phrase(&words, "que hora");
     let counted = stated(&given.rest).is_empty() && !is_problem(given.text);
     let amount = amount_of(&words).filter(|_| counted);
     let price = counted && (phrase(&words, "how much") || is_any(&words, &["cuanto"]));
@@ -54,6 +55,7 @@ pub(super) fn sought(given: &Given<'_>) -> Option<Sought> {
         (false, false, false, None) if price => (Type::Amount, prices(given.text)),
         (true, false, false, None) => (Type::Person, persons(given.text, &question)),
         (false, true, _, None) => (Type::Year, years(given.text, &question)),
+        (false, false, true, None) if hour => (Type::Date, times(given.text)),
         (false, false, true, None) => (Type::Date, moments(given.text)),
         (false, false, false, Some(of)) => (Type::Amount, amounts(given.text, &of)),
         _ => return None,
@@ -315,9 +317,19 @@ const CHANGES: &[&str] = &[
     "otros", "otras", "reparte", "repartio", "quita", "anade",
 ];
 
-/// Whether the numbers of a text, its years aside, are there to be computed with.
+/// Whether the numbers of a text, its years aside, are there to be computed with, or any of them does not say what it
+/// counts: "he is 8 years old and she is 11".
 fn is_problem(text: &str) -> bool {
     let years = years_at(text);
+    let elided = stated(text).iter().any(|number| {
+        let after = text[number.end..].trim_start();
+        !years.iter().any(|year| year.start == number.start)
+            && !after.starts_with(|c: char| c.is_alphabetic() || matches!(c, '€' | '%' | ':'))
+            && !text[..number.start].ends_with(['$', '€', '£', ':'])
+    });
+    if elided {
+        return true;
+    }
     let numbers = stated(text)
         .into_iter()
         .filter(|number| !years.iter().any(|year| year.start == number.start));

@@ -157,6 +157,22 @@ fn without_a_given_text_nothing_is_said() {
             "He has 41.",
         ),
         (
+            "Tom has 3 apples in his bag. He buys 40 more.\n\nHow many apples has Tom?",
+            "43",
+        ),
+        (
+            "A pen costs 3 euros in this shop.\n\nHow much do 6 pens cost?",
+            "18 euros",
+        ),
+        (
+            "Lucy is 8 years old and Hugo is 11.\n\nHow many years old is Hugo?",
+            "11",
+        ),
+        (
+            "Write an email to my boss: I am ill and at home.",
+            "Dear Peter, on 30 June I was in London.",
+        ),
+        (
             &format!("Translate to Spanish. Text: {TEXT}"),
             "El museo de Puerto abrió en 1990.",
         ),
