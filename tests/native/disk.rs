@@ -119,4 +119,15 @@ fn a_full_disk_refuses_what_must_write_and_goes_on_serving() {
     fs::remove_file(filler).unwrap();
     a.add_key("one-too-many").unwrap();
     a.stop(Duration::from_secs(20)).unwrap();
+
+    // What the second run said while there was no room was written once there was.
+    let log = fs::read_to_string(a.path("data/log/sarai.log")).unwrap();
+    let starts: Vec<_> = log.match_indices(" supervisor native: ").collect();
+    assert_eq!(starts.len(), 2, "{log}");
+    let second = &log[starts[1].0..];
+    assert!(
+        second.contains("gateway: ready") && second.trim_end().ends_with("services ended"),
+        "{log}"
+    );
+    assert!(!log.contains("were lost"), "{log}");
 }

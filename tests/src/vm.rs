@@ -249,18 +249,19 @@ impl Vm {
         Ok(shell)
     }
 
-    /// Waits for an event of QEMU's, for example `WATCHDOG`, from now on.
-    pub fn wait_for_event(&self, name: &str, deadline: Duration) -> Result<()> {
+    /// What QEMU tells from now on. Its monitor talks to one at a time: no other command until this is dropped.
+    pub fn events(&self) -> Result<Events> {
         let stream = UnixStream::connect(&self.qmp).context("reach QEMU's monitor")?;
-        stream.set_read_timeout(Some(deadline))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut lines = BufReader::new(stream.try_clone()?);
         writeln!(&stream, "{}", json!({"execute": "qmp_capabilities"}))?;
-        for line in BufReader::new(&stream).lines() {
-            let value: Value = serde_json::from_str(&line.with_context(|| format!("wait for {name}"))?)?;
-            if value["event"] == name {
-                return Ok(());
-            }
+        let mut line = String::new();
+        // The greeting, then the answer; events come after that.
+        while !line.contains("\"return\"") {
+            line.clear();
+            ensure!(lines.read_line(&mut line)? > 0, "QEMU closed its monitor");
         }
-        bail!("QEMU ended without {name}")
+        Ok(Events { lines, stream })
     }
 
     /// Presses the power button.
@@ -309,6 +310,36 @@ impl Drop for Vm {
         }
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+    }
+}
+
+/// What QEMU tells.
+#[derive(Debug)]
+pub struct Events {
+    lines: BufReader<UnixStream>,
+    stream: UnixStream,
+}
+
+impl Events {
+    /// Waits for an event, for example `WATCHDOG`, and gives its data.
+    pub fn wait_for(mut self, name: &str, deadline: Duration) -> Result<Value> {
+        let end = Instant::now() + deadline;
+        let mut line = String::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "no {name} within {deadline:?}");
+            self.stream.set_read_timeout(Some(left))?;
+            line.clear();
+            let got = self.lines.read_line(&mut line);
+            ensure!(
+                got.with_context(|| format!("wait for {name}"))? > 0,
+                "QEMU ended without {name}"
+            );
+            let value: Value = serde_json::from_str(&line)?;
+            if value["event"] == name {
+                return Ok(value["data"].clone());
+            }
+        }
     }
 }
 

@@ -344,10 +344,25 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
             .unwrap()
             .contains("no-such-command")
     );
-    second.vm.type_line("poweroff").unwrap();
+    // The emulator ends where the machine would start anew, and says that it was told to.
+    let events = second.vm.events().unwrap();
+    second.vm.type_line("reboot").unwrap();
+    let event = events.wait_for("SHUTDOWN", OFF).unwrap();
+    assert_eq!(event["reason"], "guest-reset", "{event}");
     second.vm.wait_for_power_off(OFF).unwrap();
     drop(second);
     unmounted(&disk).unwrap();
+    let log = file_on_disk(&disk, "/log/sarai.log").unwrap();
+    in_order(
+        &log,
+        &[
+            "shutting down",
+            " supervisor SARAi ",
+            "restarting",
+            "services ended",
+        ],
+    )
+    .unwrap();
 
     // The third, after somebody had the disk in hand: what they changed is not used, the rest serves.
     change_on_disk(&disk, &models[0]).unwrap();

@@ -2,10 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use sarai_tests::image::Image;
 use sarai_tests::tree;
+use sarai_tests::vm::copy_disk;
 use serde_json::json;
 
 use crate::common::{Booted, COMMAND, OFF, SETTINGS, ask, ask_until_answered, pair};
@@ -52,19 +55,15 @@ fn a_tampered_model_is_refused_aloud_and_a_hung_init_ends_in_a_reset() {
         COMMAND,
     )
     .unwrap();
-    std::thread::scope(|scope| {
-        let vm = &booted.vm;
-        let event = scope.spawn(move || vm.wait_for_event("WATCHDOG", Duration::from_secs(180)));
-        std::thread::sleep(Duration::from_secs(1));
-        root.send("echo 1 >/sys/fs/cgroup/frozen/cgroup.freeze").unwrap();
-        event.join().unwrap().unwrap();
-    });
+    let events = booted.vm.events().unwrap();
+    root.send("echo 1 >/sys/fs/cgroup/frozen/cgroup.freeze").unwrap();
+    events.wait_for("WATCHDOG", Duration::from_secs(180)).unwrap();
     // Without a reboot the emulator ends where the machine would start anew.
     booted.vm.wait_for_power_off(OFF).unwrap();
 }
 
 #[test]
-fn without_a_data_disk_the_machine_comes_up_and_says_so() {
+fn without_a_data_disk_or_with_a_damaged_one_the_machine_comes_up_and_says_so() {
     let _alone = tree::alone();
     let image = Image::make(&pair().unwrap(), SETTINGS, |_| Ok(())).unwrap();
     let mut booted = Booted::new(&image.machine(None)).unwrap();
@@ -84,4 +83,39 @@ fn without_a_data_disk_the_machine_comes_up_and_says_so() {
     assert!(refused.contains("status 503"), "{refused}");
     booted.vm.type_line("poweroff").unwrap();
     booted.vm.wait_for_power_off(OFF).unwrap();
+
+    // A disk that carries the label and no whole file system is left as it is.
+    let disk = image.disk();
+    damage(&disk).unwrap();
+    let before = image.path("before.img");
+    copy_disk(&disk, &before).unwrap();
+    let mut booted = Booted::new(&image.machine(Some(disk.clone()))).unwrap();
+    assert!(
+        booted.console.contains("data: /dev/vda is damaged"),
+        "the console does not say what is damaged:\n{}",
+        booted.console
+    );
+    let status = booted.status().unwrap();
+    assert!(
+        !status.ready && status.problems.iter().any(|p| p.contains("/dev/vda is damaged")),
+        "{status:#?}"
+    );
+    let (client, _, _) = booted.client("vm").unwrap();
+    assert_eq!(client.get("/healthz").unwrap().status, 200);
+    booted.vm.cut_power().unwrap();
+    assert!(
+        Command::new("cmp")
+            .arg(disk)
+            .arg(before)
+            .status()
+            .unwrap()
+            .success(),
+        "the damaged disk was written"
+    );
+}
+
+/// Overwrites what follows the superblock, which stays whole: the group descriptors among it.
+fn damage(disk: &Path) -> std::io::Result<()> {
+    let disk = OpenOptions::new().write(true).open(disk)?;
+    disk.write_all_at(&[0xff; 14 * 1024], 2048)
 }
