@@ -66,11 +66,14 @@ impl Appliance {
         Ok(me)
     }
 
-    /// The same, started and ready.
+    /// The same, started, and every service of it ready: the appliance serves as soon as one engine does.
     pub fn start_with(artifacts: &[Artifact], settings: &str) -> Result<Self> {
         let mut me = Self::prepare(artifacts, settings)?;
         me.start()?;
         me.wait_ready(READY)?;
+        me.wait_status("every service to be ready", READY, |status| {
+            status.services.iter().all(|s| s.state == ServiceState::Ready)
+        })?;
         Ok(me)
     }
 
