@@ -2,47 +2,11 @@
 
 use std::sync::LazyLock;
 
+use super::english_words::{ADJECTIVES, LANGUAGES, ROLES, TEXTS, UNITS, WRITES, number};
 use super::lexicon::Meaning::{self, *};
 use super::lexicon::{Lexicon, Tables, role};
-use super::{ListKind, Mark, Tongue, Unit};
+use super::{ListKind, Mark};
 
-/// Verbs that ask for a text.
-const WRITES: &str = "write compose draft create generate produce make give tell describe explain summarize
-    summarise answer reply respond say compare suggest propose recommend invent define discuss
-    outline list name sum provide rewrite paraphrase rephrase continue translate state return
-    output show prepare design present format introduce retell argue report review talk craft
-    offer share print convert put classify evaluate analyze analyse invite plan pitch narrate
-    elaborate";
-/// Other commands.
-const DOES: &str = "use keep include mention avoid limit start begin end finish conclude close wrap enclose
-    surround repeat restate copy don't never add append ensure restrict refrain be stick stay
-    choose pick select let highlight find identify help exclude omit skip leave go cap";
-const LANGUAGES: &[(&str, Tongue)] = &[
-    ("english", Tongue::English),
-    ("spanish", Tongue::Spanish),
-    ("castilian", Tongue::Spanish),
-    ("french", Tongue::French),
-    ("german", Tongue::German),
-    ("italian", Tongue::Italian),
-    ("portuguese", Tongue::Portuguese),
-];
-const UNITS: &[(&str, Unit)] = &[
-    ("word", Unit::Words),
-    ("words", Unit::Words),
-    ("sentence", Unit::Sentences),
-    ("sentences", Unit::Sentences),
-    ("paragraph", Unit::Paragraphs),
-    ("paragraphs", Unit::Paragraphs),
-    ("line", Unit::Lines),
-    ("lines", Unit::Lines),
-    ("verses", Unit::Lines),
-    ("bullet", Unit::Bullets),
-    ("bullets", Unit::Bullets),
-    ("section", Unit::Sections),
-    ("sections", Unit::Sections),
-    ("character", Unit::Characters),
-    ("characters", Unit::Characters),
-];
 const CLASSES: &[(&str, &str)] = &[
     ("text", TEXTS),
     ("adj", ADJECTIVES),
@@ -62,13 +26,6 @@ const CLASSES: &[(&str, &str)] = &[
          adding add mention mentioning say saying have having",
     ),
 ];
-/// Things an answer can be.
-const TEXTS: &str =
-    "answer response reply output text message story poem essay letter email mail summary article
-    paragraph sentence description haiku limerick explanation post tweet speech joke song note
-    review bio biography report dialogue slogan motto invitation riddle advert ad caption
-    headline introduction recipe tale verse blurb greeting toast memo paper blog rap script
-    resume template ode fable definition";
 
 const COUNTS: &[(Meaning, &str)] = &[
     (
@@ -165,6 +122,11 @@ const COUNTS: &[(Meaning, &str)] = &[
 
 const OTHERS: &[(Meaning, &str)] = &[
     (
+        Appears,
+        "the ?key word|keyword|phrase|term *1 should|must|has|needs ?not ?to appear|occur
+         the ?key word|keyword|phrase|term &quote should|must|has|needs ?not ?to appear|occur",
+    ),
+    (
         Contains,
         "^ include|mention|contain|use ?both|all ?of ?the ?following ?exact ?key words|word|keywords|keyword|phrase|phrases|term|terms|expression|keyword|keywords",
     ),
@@ -174,7 +136,9 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         ContainsIn,
-        "^ ?@write|do that|which includes|include|contains|contain|uses|use|mentions the ?following words|word|phrase|phrases|keywords|keyword
+        "including|containing|featuring ?the ?following ?exact words|word|phrase|phrases|keywords|keyword
+         that|which has|have the ?following words|word|phrase|keywords
+         ^ ?@write|do that|which includes|include|contains|contain|uses|use|mentions the ?following words|word|phrase|phrases|keywords|keyword
          that|which includes|contains|uses|mentions the ?following words|word|phrase|phrases|keywords|keyword
          including|containing|featuring|with the ?following ?exact words|word|phrase|phrases|keywords|keyword",
     ),
@@ -211,7 +175,9 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         Ends,
-        "^ end|finish|conclude|close ?off ?@the ?whole|entire ?@answer|@text ?off with|by ?using|saying ?@the ?exact ?following ?words|word|phrase|sentence|line|text|question",
+        "last sentence|words|line|phrase of your|the *2 should|must be|read
+         end of your *2 should|must be|read
+         ^ end|finish|conclude|close ?off ?@the ?whole|entire ?@answer|@text ?off with|by ?using|saying ?@the ?exact ?following ?words|word|phrase|sentence|line|text|question ?of",
     ),
     (
         EndsIn,
@@ -225,7 +191,10 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         Lower,
-        "in|using|only|all|entirely|use ?only|all ?- lowercase ?letters
+        "don't|not|never @using ?any capital|uppercase letters
+         all ?of ?the letters *3 must|should|are|be ?in ?be lowercase|lowercased
+         all ?of ?the letters *3 must|should|are|be ?in ?be lower ?- case
+         in|using|only|all|entirely|use ?only|all ?- lowercase ?letters
          in|using|only|all|entirely|use ?only|all ?- lower ?- case ?letters
          in|using|only|all|use ?only|all small|lowercase letters
          no|without ?any|using capital|uppercase letters",
@@ -258,12 +227,16 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         Quoted,
-        "^ wrap|put|enclose|surround|place *4 @answer|everything|it in|with|inside|between|within ?double quotation|quote|quotes ?marks
+        "^ put|place|add|use ?double quotation|quote|quotes|quotations ?marks around|on *3 @answer|everything|it
+         @answer is|be|must|should|needs ?to ?be ?fully ?completely wrapped|enclosed|surrounded in|with|by ?double quotation|quote|quotes ?marks
+         ^ wrap|put|enclose|surround|place *4 @answer|everything|it in|with|inside|between|within ?double quotation|quote|quotes ?marks
          @answer must|should be *2 in|with|inside|between|within ?double quotation|quote|quotes ?marks",
     ),
     (
         Language,
-        "^ answer|respond|reply|write|speak ?back ?to ?me ?it ?everything ?only|exclusively|entirely in ?only &lang
+        "@answer must|should|has|needs|is ?to ?be ?written|given entirely|completely|only in &lang
+         ^ answer|respond|reply ?only using|in ?only the &lang language
+         ^ answer|respond|reply|write|speak ?back ?to ?me ?it ?everything ?only|exclusively|entirely in ?only &lang
          ^ give|write|make|keep|do *2 @answer|it|this|everything ?only|entirely in &lang
          @answer must|should|has|needs|is ?to ?be ?written|given ?only|entirely|fully in &lang
          ^ @write ?me|us a|an|your *2 @text in &lang
@@ -302,7 +275,8 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         Title,
-        "with|and|include|including|add|has|have|contain|contains|needs|it ?also a ?short|suitable|catchy|fitting title",
+        "title should|must|needs ?to ?be ?also wrapped|in|enclosed|inside
+         with|and|include|including|add|has|have|contain|contains|needs|it ?also a ?short|suitable|catchy|fitting title",
     ),
     (
         Postscript,
@@ -328,152 +302,17 @@ const OTHERS: &[(Meaning, &str)] = &[
     ),
     (
         OptionsQuoted,
-        "^ answer|reply|respond with",
+        "^ answer|reply|respond
+         ^ answer|reply|respond with",
     ),
     (
         Repeat,
-        "^ repeat|restate|copy|reproduce ?back ?exactly ?the|this|my|above request|question|prompt
+        "^ ?first repeat|restate|copy|reproduce ?back ?exactly the|this|my ?above ?exact|entire|whole|full request|question|prompt
+         ^ ?first repeat the sentence above
+         ^ repeat|restate|copy|reproduce ?back ?exactly ?the|this|my|above request|question|prompt
          ^ ?first repeat|restate|copy ?back ?exactly ?the|this|my request|question|prompt",
     ),
 ];
-
-/// What may stand between a number and what it counts.
-const ADJECTIVES: &str =
-    "short complete full concise simple brief rhyming whole long clear separate distinct key main
-    well-written single different bulleted numbered small plain english spanish";
-
-/// What other words mean to a rule.
-const ROLES: &[(u64, &str)] = &[
-    (role::WRITES | role::COMMAND, WRITES),
-    (role::COMMAND, DOES),
-    (role::TEXT, TEXTS),
-    (role::ANSWER, "answer response reply output"),
-    (
-        role::CODE,
-        "function functions script program code query regex regexp class method api macro
-         formula algorithm regular python javascript sql html css bash",
-    ),
-    (
-        role::ABOUT,
-        "about around roughly approximately approx almost nearly circa some ~ ≈ ca",
-    ),
-    (
-        role::MAKES,
-        "write create make generate give fix implement debug produce complete build develop
-         print refactor",
-    ),
-    (
-        role::HAS,
-        "has have contains contain does is are uses consists consist of must should not exceed
-         use be doesn't includes",
-    ),
-    (role::FIRST, "first before then exactly without verbatim"),
-    (role::SURE, "sure ensure answer response reply"),
-    (role::EACH, "each every per apiece"),
-    (
-        role::SUBORDINATE,
-        "who whom whose where which that what how why when if whether",
-    ),
-    (
-        role::REPORTED,
-        "because asking telling saying demanding requiring reminding rule law had rules",
-    ),
-    (
-        role::PART,
-        "title titles heading headings subject first second third last final opening closing
-         introduction intro conclusion caption names acronym acronyms keywords beginning nouns
-         verbs name",
-    ),
-    (role::WORD, "word words"),
-    (
-        role::NOT,
-        "not don't never cannot can't shouldn't mustn't doesn't won't without avoid",
-    ),
-    (
-        role::ADVERB,
-        "please also now just only always simply finally kindly first next secondly ok okay hi
-         hello hey do then and but so pls or can could would will you",
-    ),
-    (role::AND, "and but then or"),
-    (
-        role::MUST,
-        "must should shall will may can cannot can't shouldn't mustn't",
-    ),
-    (
-        role::MUST_TO,
-        "need needs has have sure remember want try like ought is careful you free",
-    ),
-    (role::TO, "to"),
-    (role::ME, "i i'd we"),
-    (role::WANT, "want need like"),
-    (role::A, "a an you your the exactly"),
-    (
-        role::THE,
-        "your the my whole entire full all it this everything complete final",
-    ),
-    (
-        role::ASKS,
-        "do does did is are was were should can could would will has have am may might",
-    ),
-    (role::WH, "what who where when why how which what's who's whose"),
-    (role::HOW_TO, "many much do to can should would could long"),
-    (role::VERB, "is are was were died wrote has have had said says"),
-    (role::WITH, "in with using within under into"),
-    (
-        role::NARROWS,
-        "from starting beginning containing rhyming ending of below above that which who are
-         were following per each every apiece apart have",
-    ),
-    (
-        role::DEFINITE,
-        "the these those my his her their its both following first last your our this",
-    ),
-    (role::ONE, "a an"),
-    (role::LETTER_AND, "and or"),
-    (
-        role::NOT_A_WORD,
-        "before after other than else when until unless except not if more like such while be
-         count limit limits counts order list number of for in that which you and the a to is
-         with from bank below above provided given or it on as at themselves itself",
-    ),
-    (role::TIMES, "times time"),
-    (
-        role::EXPLAINS,
-        "explain why because then followed before give justify and with tell if depending",
-    ),
-];
-
-fn number(words: &[&str]) -> Option<(u32, usize)> {
-    const ONES: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-         fifteen sixteen seventeen eighteen nineteen";
-    const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
-    let first = *words.first()?;
-    let index = |list: &str, word: &str| {
-        list.split_whitespace()
-            .position(|w| w == word)
-            .and_then(|i| u32::try_from(i).ok())
-    };
-    let second = words.get(1).copied();
-    match first {
-        "a" | "one" if second == Some("hundred") => return Some((100, 2)),
-        "a" | "one" if second == Some("dozen") => return Some((12, 2)),
-        "hundred" => return Some((100, 1)),
-        "dozen" => return Some((12, 1)),
-        _ => {}
-    }
-    if let Some(ones) = index(ONES, first) {
-        return Some((ones, 1));
-    }
-    let tens = (index(TENS, first)? + 2) * 10;
-    let (after, used) = match second {
-        Some("-") => (words.get(2).copied(), 3),
-        other => (other, 2),
-    };
-    match after.and_then(|word| index(ONES, word)) {
-        Some(ones @ 1..=9) => Some((tens + ones, used)),
-        _ => Some((tens, 1)),
-    }
-}
 
 /// "Explicitly", "carefully": they may stand before a command.
 fn by_form(word: &str) -> u64 {

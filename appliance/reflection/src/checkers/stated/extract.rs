@@ -137,7 +137,16 @@ impl Page<'_> {
     }
 
     fn negated(&self, at: usize) -> bool {
-        (self.clause(at).max(at.saturating_sub(3))..at).any(|i| self.is(i, role::NOT))
+        // "Don't forget to include …" asks for it.
+        let forget = |i: usize| {
+            self.inside(i).is_some_and(|token| {
+                ["forg", "fail", "olvid", "dejes"]
+                    .iter()
+                    .any(|verb| token.folded.starts_with(verb))
+            })
+        };
+        let before = self.clause(at).max(at.saturating_sub(3))..at;
+        before.clone().any(|i| self.is(i, role::NOT)) && !before.into_iter().any(forget)
     }
 
     /// "Highlight three sections": parts of a text, not its structure.
@@ -171,6 +180,7 @@ impl Page<'_> {
                 lists::contained(self, found.end, false)
             }
             Meaning::ContainsIn if wrote() => lists::contained(self, found.end, false),
+            Meaning::Appears => one(lists::appearing(self, at, found.end)),
             Meaning::Avoids | Meaning::AvoidsQuoted => {
                 lists::avoided(self, found.end, meaning == Meaning::AvoidsQuoted)
             }
@@ -182,6 +192,8 @@ impl Page<'_> {
             Meaning::Upper | Meaning::Lower => {
                 let clause = self.clause(at);
                 let named = found.end < self.end && self.is(found.end, role::WORD);
+                let and = |&i: &usize| matches!(self.tokens[i].folded.as_str(), "and" | "y" | "but" | "pero");
+                let clause = (clause..at).rev().find(and).unwrap_or(clause);
                 let of_a_part =
                     named || (clause..at).any(|i| self.is(i, role::PART | role::WORD | role::EACH));
                 let case = if meaning == Meaning::Upper {

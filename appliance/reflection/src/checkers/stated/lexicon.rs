@@ -41,6 +41,8 @@ pub(super) enum Meaning {
     ContainsIn,
     /// The same, of a sentence that asks for a text.
     ContainsUsing,
+    /// "The word … must appear".
+    Appears,
     Avoids,
     AvoidsQuoted,
     /// A letter follows.

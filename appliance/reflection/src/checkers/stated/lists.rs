@@ -114,6 +114,43 @@ pub(super) fn avoided(page: &Page<'_>, at: usize, quoted: bool) -> (Vec<Stipulat
     (words.into_iter().map(Stipulation::Avoids).collect(), end)
 }
 
+/// The word of "the word … must appear", and how often.
+pub(super) fn appearing(page: &Page<'_>, at: usize, end: usize) -> Option<Stipulation> {
+    let names = |i: &usize| {
+        page.is(*i, role::WORD)
+            || matches!(
+                page.tokens[*i].folded.as_str(),
+                "keyword" | "phrase" | "term" | "frase"
+            )
+    };
+    let item = (at..end).find(names)? + 1;
+    let text = page
+        .written(page.quote(item).or_else(|| page.word(item))?)
+        .to_owned();
+    if !text.contains(char::is_alphanumeric) {
+        return None;
+    }
+    if (item..end).any(|i| page.is(i, role::NOT)) {
+        return Some(Stipulation::Avoids(text));
+    }
+    // "At most" or "in the second paragraph" is something else.
+    let fewer = |token: &Token| {
+        let fewer = [
+            "less", "fewer", "most", "maximum", "once", "only", "menos", "maximo", "mucho", "mas",
+        ];
+        fewer.contains(&token.folded.as_str())
+    };
+    let least = (end..end + 2).any(|i| {
+        page.inside(i)
+            .is_some_and(|token| token.is("al") || token.is("lo"))
+    });
+    let bounded = (end..end + 5).any(|i| page.inside(i).is_some_and(fewer) || page.is(i, role::PART));
+    (!bounded || least).then(|| Stipulation::Contains {
+        text,
+        times: times(page, end),
+    })
+}
+
 /// A single letter.
 pub(super) fn letter(page: &Page<'_>, at: usize) -> Option<char> {
     let token = page.inside(at)?;
@@ -127,6 +164,10 @@ pub(super) fn letter(page: &Page<'_>, at: usize) -> Option<char> {
 
 /// The text an answer shall begin or end with: in quotes, or one word after "the word".
 pub(super) fn edge(page: &Page<'_>, at: usize) -> Option<String> {
+    if page.tokens.get(at).is_some_and(|token| token.is(":")) {
+        let rest = page.after(at + 1);
+        return edge(&rest, at + 1).or_else(|| rest_of_line(page, at));
+    }
     let text = match page.quote(at) {
         Some(token) => page.written(token),
         None => {
@@ -139,6 +180,20 @@ pub(super) fn edge(page: &Page<'_>, at: usize) -> Option<String> {
     (long && text.chars().any(char::is_alphabetic)).then(|| text.to_owned())
 }
 
+/// What stands on the line after "with this exact phrase:".
+fn rest_of_line(page: &Page<'_>, colon: usize) -> Option<String> {
+    let named = page.tokens.get(colon.checked_sub(1)?)?;
+    if !matches!(
+        named.folded.as_str(),
+        "phrase" | "sentence" | "words" | "line" | "frase" | "exacta" | "oracion"
+    ) {
+        return None;
+    }
+    let text = page.text.get(page.tokens[colon].span.end..)?.trim_start();
+    let line = text.lines().next()?.trim();
+    (line.split_whitespace().count() >= 2 && line.len() <= LONGEST).then(|| line.to_owned())
+}
+
 /// Which postscript: the one that the sentence names, or the usual one.
 pub(super) fn marker(page: &Page<'_>) -> String {
     let sentence = (page.start..page.end()).filter_map(|i| page.inside(i));
@@ -149,6 +204,32 @@ pub(super) fn marker(page: &Page<'_>) -> String {
             "p.d" => return "P.D.".to_owned(),
             _ => {}
         }
+    }
+    // "Starting with Note" names another.
+    let named = (page.start..page.end()).find(|&i| {
+        let says = |at: usize, words: &[&str]| {
+            page.inside(at)
+                .is_some_and(|token| words.contains(&token.folded.as_str()))
+        };
+        says(
+            i,
+            &[
+                "starting",
+                "starts",
+                "start",
+                "beginning",
+                "begins",
+                "empiece",
+                "comience",
+                "empezando",
+                "comenzando",
+            ],
+        ) && says(i + 1, &["with", "con", "por"])
+    });
+    if let Some(i) = named
+        && let Some(token) = page.quote(i + 2).or_else(|| page.word(i + 2))
+    {
+        return page.written(token).to_owned();
     }
     let spanish = sentence
         .clone()
@@ -222,12 +303,16 @@ pub(super) fn repeated(page: &Page<'_>) -> Option<String> {
     let first = page.tokens.get(page.start)?.span.start;
     let last = page.tokens.get(page.end().checked_sub(1)?)?.span.end;
     let before = page.text.get(..first)?.trim();
-    let after = page
-        .text
-        .get(last..)?
-        .trim()
-        .trim_start_matches(['.', ':', ';', '!', ')'])
-        .trim();
+    let rest = page.text.get(last..)?;
+    let below = (page.start..page.end()).any(|i| {
+        page.inside(i)
+            .is_some_and(|token| matches!(token.folded.as_str(), "below" | "following" | "siguiente"))
+    });
+    if below && let Some((_, text)) = rest.split_once("\n\n") {
+        let text = text.trim();
+        return (text.split_whitespace().count() >= 3 && text.len() <= 1000).then(|| text.to_owned());
+    }
+    let after = rest.trim().trim_start_matches(['.', ':', ';', '!', ')']).trim();
     let long = |text: &&str| text.split_whitespace().count() >= 3 && text.len() <= 1000;
     let text = [before, after].into_iter().find(long)?;
     Some(text.trim_matches('"').to_owned())

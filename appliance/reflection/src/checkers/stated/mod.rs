@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `tokens` | the request as tokens; given texts are left out |
 //! | `pattern` | the small language the rules are written in |
-//! | `english`, `spanish` | the words and rules of each language |
+//! | `english`, `spanish` | the rules of each language, with its words beside them |
 //! | `lexicon` | what the words and rules of a language are made of |
 //! | `page` | which sentences of a request speak of the answer |
 //! | `extract` | what they ask |
@@ -12,22 +12,28 @@
 //! | `count` | how many words, sentences, … a text has |
 //! | `verify` | whether an answer has what was asked |
 //! | `say` | what is wrong, as a sentence |
-//! | `repair`, `rewrite`, `enforce` | how it is mended: which way, by an edit, by what decoding enforces |
+//! | `repair` | which way it is mended |
+//! | `rewrite`, `reshape` | by an edit: cut, joined, turned into another form |
+//! | `shape`, `enforce` | by what decoding enforces: the parts of an answer, and the whole |
 //!
 //! A rule that is not sure stays silent: a constraint that was never asked would spoil a good answer.
 
 mod count;
 mod enforce;
 mod english;
+mod english_words;
 mod extract;
 mod lexicon;
 mod lists;
 mod page;
 mod pattern;
 mod repair;
+mod reshape;
 mod rewrite;
 mod say;
+mod shape;
 mod spanish;
+mod spanish_words;
 mod tokens;
 mod verify;
 
@@ -278,17 +284,21 @@ impl Checker for Stated {
             return Vec::new();
         }
         let all = constraints_of(subject.request);
+        let places: Vec<_> = all.iter().map(|one| verify::broken(one, subject.text)).collect();
+        let judged = || all.iter().zip(&places);
+        let kept: Vec<&Stipulation> = judged()
+            .filter(|(_, place)| place.is_none())
+            .map(|(one, _)| one)
+            .collect();
         let mut findings = Vec::new();
-        for stipulation in &all {
-            let Some(place) = verify::broken(stipulation, subject.text) else {
-                continue;
-            };
+        for (stipulation, place) in judged() {
+            let Some(place) = *place else { continue };
             findings.push(Finding {
                 checker: self.name(),
                 place,
                 sentence: say::sentence(stipulation, subject.text, subject.language),
                 weight: stipulation.weight(),
-                repair: repair::repair(stipulation, &all, subject),
+                repair: repair::repair(stipulation, &all, &kept, subject),
             });
         }
         findings

@@ -74,6 +74,10 @@ impl Reading for Page<'_> {
         if listed && matches!(word(i), "points" | "items" | "steps" | "reasons") {
             return Some((Unit::Bullets, i + 1));
         }
+        let of_list = word(i + 1) == "de" && word(i + 2) == "lista";
+        if of_list && matches!(word(i), "puntos" | "elementos" | "items") {
+            return Some((Unit::Bullets, i + 3));
+        }
         let unit = self.lexicon.units.iter().find(|(name, _)| *name == word(i))?.1;
         i += 1;
         if unit == Unit::Bullets {
@@ -163,10 +167,23 @@ impl Page<'_> {
             let it = before && (self.inside(i).is_some_and(|token| token.is("it")));
             let clause = self.clause(i);
             (answer || it)
-                && (clause..i).all(|j| self.is(j, role::THE | role::ADVERB | role::AND))
+                && ((clause..i).all(|j| self.is(j, role::THE | role::ADVERB | role::AND))
+                    || (answer
+                        && i > self.start
+                        && matches!(self.tokens[i - 1].folded.as_str(), "your" | "tu")))
                 && (i + 1..=i + 2).any(|j| j < self.end && self.is(j, role::MUST | role::MUST_TO))
         };
         let tacit = before && self.is(self.start, role::MUST) && !question;
+        // "Aim it at children and wrap your entire response …"
+        let yours = |i: usize| {
+            self.inside(i)
+                .is_some_and(|token| matches!(token.folded.as_str(), "your" | "tu"))
+                && (i + 1..i + 3).any(|j| self.is(j, role::ANSWER))
+        };
+        let commands_on = |i: usize| i > self.start && self.is(i, role::COMMAND) && self.is(i - 1, role::AND);
+        if !question && (self.start..self.end).any(yours) && (self.start..self.end).any(commands_on) {
+            return Mode::Directive;
+        }
         if !question && (tacit || (self.start..self.end).any(subject)) {
             return Mode::Directive;
         }
@@ -220,7 +237,11 @@ impl Page<'_> {
             return alone && whole;
         }
         match self.mode {
-            Mode::Directive => !self.told_of(at),
+            // "… who meet and end your answer with …": what says whose answer it is means this one.
+            Mode::Directive => {
+                let yours = |i: usize| matches!(self.tokens[i].folded.as_str(), "your" | "tu" | "su");
+                !self.told_of(at) || (at..found.end.min(self.end)).any(yours)
+            }
             Mode::Fragment => {
                 let light = |i: usize| self.is(i, role::ADVERB | role::WITH | role::AND) || self.is_mark(i);
                 let from_start = (self.start..at).all(light);

@@ -8,7 +8,7 @@
 //! | `&lang` | the name of a language, kept |
 //! | `#` | a number, kept |
 //! | `%` | a unit that is counted, kept |
-//! | `"` | a text in quotes, kept |
+//! | `&quote` | a text in quotes, kept |
 //! | `*3` | up to three words |
 //! | `^` | nothing, where a command may begin |
 //! | `$` | nothing, at the end of the sentence or before a mark |
@@ -133,7 +133,7 @@ fn element(word: &'static str, classes: &[(&str, Vec<&'static str>)]) -> Element
     match word {
         "#" => Element::Number,
         "%" => Element::Unit,
-        "\"" => Element::Quote,
+        "&quote" => Element::Quote,
         "^" => Element::Start,
         "$" => Element::End,
         "&lang" => Element::Tongue,

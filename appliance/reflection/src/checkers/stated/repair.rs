@@ -2,8 +2,8 @@
 //! answer, else by writing it anew under what decoding can enforce.
 
 use super::count::{self, count, ends_sentence, items, marker, sentences};
-use super::enforce::{LONGEST_KEPT, Shape, literal, repeated};
 use super::rewrite::{Material, rewrites};
+use super::shape::{LONGEST_KEPT, Shape, literal, repeated};
 use super::verify::{as_usize, keeps, occurrences, placeholders};
 use super::{Stipulation, Tongue, Unit};
 use crate::checkers::{Repair, Subject};
@@ -14,8 +14,13 @@ const LONGEST_EDITED: usize = 256 * 1024;
 /// Most parts that are added to an answer.
 const MOST_ADDED: usize = 60;
 
-/// The repair of `broken`, one of `all`; `None` where only the model can mend it.
-pub(super) fn repair(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>) -> Option<Repair> {
+/// The repair of `broken`, one of `all`, of which the answer has what is in `kept`; `None` where only the model can mend it.
+pub(super) fn repair(
+    broken: &Stipulation,
+    all: &[Stipulation],
+    kept: &[&Stipulation],
+    subject: &Subject<'_>,
+) -> Option<Repair> {
     if subject.text.len() > LONGEST_EDITED {
         return None;
     }
@@ -25,14 +30,13 @@ pub(super) fn repair(broken: &Stipulation, all: &[Stipulation], subject: &Subjec
         asked: subject.asked(),
         language: subject.language,
     };
-    edit(broken, all, &material)
+    edit(broken, kept, &material)
         .or_else(|| resume(broken, all, subject))
         .or_else(|| constrain(broken, all).map(Repair::Constrain))
 }
 
 /// The first edit that mends it and breaks nothing that was kept.
-fn edit(broken: &Stipulation, all: &[Stipulation], material: &Material<'_>) -> Option<Repair> {
-    let kept: Vec<&Stipulation> = all.iter().filter(|other| keeps(other, material.text)).collect();
+fn edit(broken: &Stipulation, kept: &[&Stipulation], material: &Material<'_>) -> Option<Repair> {
     rewrites(broken, material)
         .into_iter()
         .find(|text| {
@@ -275,3 +279,7 @@ fn constrain(broken: &Stipulation, all: &[Stipulation]) -> Option<Constraint> {
         _ => Shape::new(all).whole(),
     }
 }
+
+#[cfg(test)]
+#[path = "repair_tests.rs"]
+mod tests;

@@ -202,7 +202,14 @@ impl Reader<'_> {
                     folded: String::new(),
                     span,
                 });
+                let inner = &self.text[self.at + open..self.at + close];
+                let stops = inner.ends_with(['.', '!', '?']);
                 self.at = end.min(self.text.len());
+                // A quotation that ends with a full stop ends the sentence, if a new one begins after it.
+                let next = self.rest().trim_start_matches(' ');
+                if stops && next.len() < self.rest().len() && next.starts_with(char::is_uppercase) {
+                    self.push(Kind::Break, String::new(), 0);
+                }
             } else if c == '\n' {
                 self.push(Kind::Break, String::new(), length);
             } else if c.is_whitespace() || c.is_control() {
@@ -220,6 +227,8 @@ impl Reader<'_> {
         let close = match c {
             '"' => '"',
             '“' | '„' => '”',
+            // Some open with what closes.
+            '”' if !self.text[..self.at].ends_with(char::is_alphanumeric) => '"',
             '«' => '»',
             '‘' => '’',
             '`' => '`',
