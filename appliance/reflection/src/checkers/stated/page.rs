@@ -245,7 +245,15 @@ impl Page<'_> {
             Mode::Fragment => {
                 let light = |i: usize| self.is(i, role::ADVERB | role::WITH | role::AND) || self.is_mark(i);
                 let from_start = (self.start..at).all(light);
-                from_start && (whole || self.is(found.end, role::ADVERB))
+                let leads = |token: &Token| {
+                    matches!(
+                        token.folded.as_str(),
+                        "at" | "exactly" | "al" | "por" | "in" | "en"
+                    )
+                };
+                let times = meaning == Meaning::Appears
+                    && (self.inside(found.end).is_some_and(leads) || self.number(found.end).is_some());
+                from_start && (whole || times || self.is(found.end, role::ADVERB))
             }
             Mode::Question => {
                 let led = self.is(at, role::WITH) || (at > self.start && self.is(at - 1, role::WITH));

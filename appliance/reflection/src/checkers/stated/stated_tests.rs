@@ -253,6 +253,54 @@ fn what_is_refused_is_not_asked_for() {
 }
 
 #[test]
+fn other_wordings_say_the_same() {
+    for (request, found) in [
+        (
+            "Write a poem. The word forest should appear at least 3 times. The word sea should not appear.",
+            &["contains:forest*3", "avoids:sea"][..],
+        ),
+        (
+            "Escribe un texto. No olvides incluir las palabras clave \"sol\" y \"mar\".",
+            &["contains:sol", "contains:mar"],
+        ),
+        (
+            "Escribe un texto. La palabra \"luz\" debe aparecer al menos 2 veces.",
+            &["contains:luz*2"],
+        ),
+        (
+            "Write a song. Finish your response with this exact phrase: So what is next?",
+            &["ends:So what is next?"],
+        ),
+        (
+            "Write an ad about people who meet and end your entire response with the phrase \"Call us\".",
+            &["ends:Call us"],
+        ),
+        (
+            "Aim the post at teenagers and wrap your entire response with double quotation marks.",
+            &["quoted"],
+        ),
+        (
+            "Put double quotation marks around your entire response. What is rain?",
+            &["quoted"],
+        ),
+        (
+            "Describe la lluvia. Tu respuesta debe tener exactamente 3 puntos de lista.",
+            &["bullets=3"],
+        ),
+        (
+            "¿Llueve? Responde con alguna de las siguientes opciones: \"Sí.\", \"No.\", \"Quizás.\".",
+            &["choice:Sí.|No.|Quizás."],
+        ),
+        (
+            "Write a letter. Add a postscript starting with Note.",
+            &["postscript:Note"],
+        ),
+    ] {
+        assert_eq!(short(request), found, "{request}");
+    }
+}
+
+#[test]
 fn numbers_are_read_as_people_write_them() {
     for (request, found) in [
         ("Write at least twenty-five words about tea.", "words>=25"),
