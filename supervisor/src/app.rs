@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
+use crate::audit::Checkpoints;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::cores::Assignment;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub models: Mutex<Vec<ModelStatus>>,
     /// Which words the Omni-Loop uses.
     pub prompts: Mutex<PromptsStatus>,
+    /// Signs the head of the audit log.
+    pub audit: Checkpoints,
     /// Keys, once they are there.
     pub identity: Mutex<Option<Arc<Identity>>>,
     /// Whether the gateway has a server certificate to read.

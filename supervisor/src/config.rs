@@ -36,6 +36,8 @@ pub struct Config {
     pub budget: u64,
     /// Terminals that get a `sarai` prompt, names below `/dev`.
     pub terminals: Vec<String>,
+    /// Whether the audit log keeps the texts of requests and answers.
+    pub audit_content: bool,
     /// Interface that asks for an address; every wired one when unset.
     pub interface: Option<String>,
 }
@@ -84,6 +86,7 @@ impl Config {
             gateway: GatewaySettings::default(),
             budget: DEFAULT_BUDGET,
             terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
+            audit_content: false,
             interface: None,
         }
     }
@@ -148,6 +151,7 @@ impl Config {
                 &mut config.terminals,
             );
         });
+        top.section("audit", |s| s.flag("content", &mut config.audit_content));
         top.section("network", |s| {
             s.text("interface", is_interface, "an interface's name like eth0", |v| {
                 config.interface = Some(v.to_owned());
@@ -275,7 +279,7 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (config, problems) = parse(
-            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[network]\ninterface = \"enp1s0\"\n",
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(config.hostname.as_deref(), Some("kitchen"));
@@ -289,13 +293,14 @@ mod tests {
         assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
         assert_eq!(config.budget, 1 << 30);
         assert_eq!(config.terminals, ["hvc0"]);
+        assert!(config.audit_content);
         assert_eq!(config.interface.as_deref(), Some("enp1s0"));
     }
 
     #[test]
     fn a_wrong_value_is_named_with_its_line_and_the_default_stays() {
         let (config, problems) = parse(
-            "hostname = \"UPPER\"\n\n[engine]\nslots = 99\ncontext = \"big\"\nspeed = 1\n[gateway]\nearly_exit = 1.5\n",
+            "hostname = \"UPPER\"\n\n[engine]\nslots = 99\ncontext = \"big\"\nspeed = 1\n[gateway]\nearly_exit = 1.5\n[audit]\ncontent = \"yes\"\n",
         );
         let defaults = Config::defaults(Mode::Native);
         assert_eq!(config, defaults);
@@ -305,6 +310,7 @@ mod tests {
             ("line 5", "engine.context"),
             ("line 6", "unknown setting engine.speed"),
             ("line 8", "gateway.early_exit"),
+            ("line 10", "audit.content is \"yes\", must be true or false"),
         ];
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
         for (line, what) in expected {

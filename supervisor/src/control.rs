@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sarai_wire::control::{MAX_LINE, Reply, Request};
+use sarai_wire::descriptors;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -93,6 +94,9 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
             return refuse(&mut stream, &format!("lines must be 1 to {MAX_LOG_LINES}")).await;
         }
         return logs(app, &mut stream, service.as_deref(), lines as usize, follow).await;
+    }
+    if request == Request::Audit {
+        return audit(app, &mut stream).await;
     }
     let reply = answer(app, request).await;
     send(&mut stream, &reply).await
@@ -216,10 +220,43 @@ async fn answer(app: &App, request: Request) -> Reply {
         }
         Request::Poweroff => power(app, Power::Off).await,
         Request::Reboot => power(app, Power::Reboot).await,
-        Request::Logs { .. } => Reply::Error {
-            message: "logs are streamed".to_owned(),
+        Request::Logs { .. } | Request::Audit => Reply::Error {
+            message: "this is answered otherwise".to_owned(),
         },
     }
+}
+
+/// The audit log: what was signed of it, and its files, unread.
+async fn audit(app: &App, stream: &mut UnixStream) -> std::io::Result<()> {
+    let worker = App::clone(app);
+    let gathered = tokio::task::spawn_blocking(move || crate::audit::gather(&worker)).await;
+    let (reply, files) = match gathered {
+        Ok(Ok(gathered)) => gathered,
+        Ok(Err(e)) => return refuse(stream, &format!("failed to {e}")).await,
+        Err(e) => return refuse(stream, &format!("failed to gather the audit log: {e}")).await,
+    };
+    let mut line = serde_json::to_vec(&reply).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    if line.len() > MAX_LINE {
+        return refuse(stream, "the answer is longer than a line may be").await;
+    }
+    let raw: Vec<_> = files.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    let sending = async {
+        let sent = loop {
+            stream.writable().await?;
+            let sent = stream.try_io(tokio::io::Interest::WRITABLE, || {
+                descriptors::send(std::os::fd::AsFd::as_fd(&*stream), &line, &raw)
+            });
+            match sent {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                sent => break sent?,
+            }
+        };
+        stream.write_all(&line[sent..]).await
+    };
+    tokio::time::timeout(TAKE, sending)
+        .await
+        .map_err(std::io::Error::other)?
 }
 
 async fn power(app: &App, power: Power) -> Reply {

@@ -132,6 +132,18 @@ impl Layout {
         self.data.join("gateway")
     }
 
+    /// The audit log, the gateway's own.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.gateway().join("audit")
+    }
+
+    /// What was signed of the audit log; the supervisor's alone.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.state().join("checkpoints")
+    }
+
     /// Sequences, seed, clock.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -18,6 +18,7 @@
 //! | [`watchdog`], [`power`], [`console`] | the machine's own edges |
 
 pub mod app;
+pub mod audit;
 pub mod boot;
 pub mod cgroup;
 pub mod config;

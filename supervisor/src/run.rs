@@ -12,6 +12,7 @@ use sarai_trust::manifest::Role;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::{App, Shared};
+use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
 use crate::cgroup::{self, Tree};
 use crate::config::{Config, DEFAULT_HOSTNAME};
@@ -166,8 +167,11 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         );
     }
     let (power, ending) = mpsc::channel(4);
+    let audit = Checkpoints::start(pieces.layout.checkpoints(), pieces.problems.clone())
+        .context("failed to start the thread that signs the audit log")?;
     let app: App = Arc::new(Shared {
         started: pieces.started,
+        audit,
         layout: pieces.layout,
         hostname: pieces.hostname,
         cpu: cpu::detect(usable.len()),

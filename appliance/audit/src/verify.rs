@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
+use serde::Serialize;
+
 use crate::record::{Event, Hash, Record};
 use crate::{Head, MAX_LINE, folder};
 
@@ -26,7 +28,7 @@ pub struct Signed {
 }
 
 /// Where a chain breaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Broken {
     /// The file.
     pub file: String,
@@ -43,7 +45,7 @@ impl fmt::Display for Broken {
 }
 
 /// What a whole chain holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Proof {
     /// Files.
     pub files: u64,

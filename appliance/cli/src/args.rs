@@ -58,6 +58,12 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// The audit log: what every Omni-Loop did
+    Audit {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Stop a service and start it again; also leaves the crash-loop state
     Restart {
         /// `engine-primary`, `engine-fallback`, `gateway`
@@ -106,6 +112,27 @@ pub enum KeysCommand {
     Remove {
         /// Its name
         name: String,
+    },
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Prove the chain and its signatures, or name the first record that breaks it (exit code 1)
+    Verify {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The newest records
+    Show {
+        /// How many of the newest
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        lines: u32,
+        /// As JSON, one record a line
+        #[arg(long)]
+        json: bool,
     },
 }
 

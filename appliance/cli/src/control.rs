@@ -1,11 +1,13 @@
 //! The control socket: one request a connection, JSON lines back, every line bounded, every wait limited.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sarai_wire::control::{LogLine, MAX_LINE, Reply, Request, Status};
+use sarai_wire::descriptors;
 
 use crate::failure::Failure;
 
@@ -13,6 +15,9 @@ use crate::failure::Failure;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for the supervisor to take the request.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
 
 /// A way to the supervisor. Each request opens its own connection.
 #[derive(Debug)]
@@ -56,6 +61,7 @@ impl Client {
         Ok(Lines {
             stream,
             buffer: Vec::new(),
+            files: Vec::new(),
         })
     }
 
@@ -65,6 +71,18 @@ impl Client {
         match lines.next(Some(Instant::now() + ANSWER_TIMEOUT))? {
             Some(Reply::Error { message }) => Err(Failure::refused(message)),
             Some(reply) => Ok(reply),
+            None => Err(Failure::not_ready(
+                "the supervisor closed the connection without an answer",
+            )),
+        }
+    }
+
+    /// The same for an answer that brings files with it.
+    pub fn request_files(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Failure> {
+        let mut lines = self.send(request)?;
+        match lines.next(Some(Instant::now() + ANSWER_TIMEOUT))? {
+            Some(Reply::Error { message }) => Err(Failure::refused(message)),
+            Some(reply) => Ok((reply, lines.files)),
             None => Err(Failure::not_ready(
                 "the supervisor closed the connection without an answer",
             )),
@@ -117,6 +135,7 @@ pub fn unexpected(reply: &Reply) -> Failure {
         Reply::Status(_) => "status",
         Reply::Key { .. } => "key",
         Reply::Keys { .. } => "keys",
+        Reply::Audit { .. } => "audit",
         Reply::Log(_) => "log",
     };
     Failure::failed(format!(
@@ -136,6 +155,8 @@ pub fn default_sigpipe() {
 struct Lines {
     stream: UnixStream,
     buffer: Vec<u8>,
+    /// What came with them.
+    files: Vec<OwnedFd>,
 }
 
 impl Lines {
@@ -161,16 +182,20 @@ impl Lines {
             self.stream
                 .set_read_timeout(left)
                 .map_err(|e| Failure::failed(format!("set the time limit of the answer: {e}")))?;
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk) {
-                Ok(0) if self.buffer.is_empty() => return Ok(None),
-                Ok(0) => {
+            match descriptors::receive(self.stream.as_fd(), CHUNK) {
+                Ok((chunk, _)) if chunk.is_empty() && self.buffer.is_empty() => return Ok(None),
+                Ok((chunk, _)) if chunk.is_empty() => {
                     return Err(Failure::failed(
                         "read the answer: the supervisor closed within a line",
                     ));
                 }
-                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Ok((chunk, files)) => {
+                    self.buffer.extend_from_slice(&chunk);
+                    self.files.extend(files);
+                    if self.files.len() > descriptors::MAX_FILES {
+                        return Err(Failure::failed("read the answer: it brings too many files"));
+                    }
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return Err(late());
                 }
@@ -207,6 +232,7 @@ mod tests {
         Lines {
             stream,
             buffer: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -240,6 +266,7 @@ mod tests {
         let mut lines = Lines {
             stream,
             buffer: Vec::new(),
+            files: Vec::new(),
         };
         let failure = lines
             .next(Some(Instant::now() + Duration::from_millis(50)))

@@ -10,6 +10,7 @@
 
 mod args;
 mod ask;
+mod audit;
 mod console;
 mod control;
 mod discover;
@@ -88,6 +89,7 @@ fn run(args: Args) -> Result<(), Failure> {
             lines,
             follow,
         } => logs(connect()?, service, lines, follow),
+        Command::Audit { command } => audit::run(connect()?, &command),
         Command::Restart { service } => {
             connect()?.done(&Request::Restart {
                 service: service.clone(),

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sarai_reflection::{Calibrations, Checker, PromptSet};
-use sarai_wire::birth::GatewayStart;
+use sarai_wire::birth::{AuditReport, GatewayStart};
 use sarai_wire::engine::Info;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
 
+use crate::audit::Audit;
 use crate::connections::Connections;
 use crate::credentials::{CredentialStore, CredentialsError};
 use crate::engine::Engine;
@@ -46,6 +48,8 @@ pub struct House {
     pub prompts: PromptSet,
     /// How sure answers of each model are.
     pub calibrations: Calibrations,
+    /// What every loop did.
+    pub audit: Audit,
     /// What is measured.
     pub metrics: Metrics,
     /// Who is connected.
@@ -92,6 +96,9 @@ pub enum HouseError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The audit log's thread cannot be started.
+    #[error("start the audit log: {0}")]
+    Audit(std::io::Error),
     /// A metric cannot be registered.
     #[error("set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -99,7 +106,11 @@ pub enum HouseError {
 
 impl House {
     /// Builds everything from what the supervisor said.
-    pub fn build(start: GatewayStart, prompts: PromptSet) -> Result<Self, HouseError> {
+    pub fn build(
+        start: GatewayStart,
+        prompts: PromptSet,
+        reports: UnboundedSender<AuditReport>,
+    ) -> Result<Self, HouseError> {
         let limits = Limits::try_from(&start.settings)?;
         let calibrations = calibrations(&start.credentials);
         Ok(Self {
@@ -109,6 +120,7 @@ impl House {
             fallback: start.fallback.map(|socket| Engine::new("fallback", socket)),
             checkers: sarai_reflection::checkers::standard(),
             prompts,
+            audit: Audit::start(start.audit, reports).map_err(HouseError::Audit)?,
             metrics: Metrics::new()?,
             connections: Connections::new(limits.connections, limits.connections_per_address),
             slots: Arc::new(Semaphore::new(limits.requests)),

@@ -5,8 +5,8 @@
 //! the Omni-Loop of [`sarai_reflection`] over the engines, and answers.
 //!
 //! It may listen on the descriptor it was given, connect to the engines' Unix sockets, and read its own credentials
-//! folder. It never opens another socket, never reads a model, never holds a signing key, never writes a file, and
-//! never logs what clients say.
+//! folder. It never opens another socket, never reads a model, never holds a signing key, writes nothing but
+//! its audit log, and never logs what clients say.
 //!
 //! | module | duty |
 //! | --- | --- |
@@ -18,8 +18,9 @@
 //! | [`routes`], [`body`], [`json`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
 //! | [`chat`] | `POST /v1/chat/completions` |
 //! | [`engine`], [`failover`] | one engine; two behind one face |
-//! | [`metrics`] | what is measured |
+//! | [`metrics`], [`audit`] | what is measured; what every loop did |
 
+mod audit;
 mod birth;
 mod body;
 mod chat;
@@ -43,7 +44,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use sarai_wire::birth::{BirthError, FromGateway, ToGateway};
+use sarai_wire::birth::{AuditReport, BirthError, FromGateway, ToGateway};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing_subscriber::EnvFilter;
 
 use crate::birth::{Birth, Inheritance};
@@ -51,6 +53,8 @@ use crate::house::{House, Phase};
 
 /// Threads that serve. The engines' cores are not for the gateway; two threads carry far more than a model can say.
 const WORKERS: usize = 2;
+/// Longest wait for the audit log after the drain.
+const AUDIT_END: Duration = Duration::from_millis(1500);
 /// Time left at the end of the drain to tell what still runs that it ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -90,7 +94,7 @@ fn run() -> anyhow::Result<()> {
 async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     let birth = Birth::new(inheritance.birth).context("listen to the supervisor")?;
     let (start, files) = match birth.next_with_files().await {
-        Ok((ToGateway::Start(start), files)) => (start, files),
+        Ok((ToGateway::Start(start), files)) => (*start, files),
         Ok((ToGateway::Stop, _)) | Err(BirthError::Closed) => return Ok(()),
         Ok((other, _)) => bail!("begin: the supervisor said {other:?} before it said start"),
         // The texts of these errors hold their sources already.
@@ -98,7 +102,8 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     };
     let prompts = prompts::choose(start.prompts.as_ref(), files);
     let told = prompts.report();
-    let built = House::build(start, prompts.set)
+    let (to, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let built = House::build(start, prompts.set, to)
         .map_err(|error| anyhow!("{error}"))
         .and_then(|house| {
             let listener =
@@ -125,15 +130,26 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
         .await
         .context("tell the supervisor that TLS is served")?;
     tracing::info!(keys, "serving");
-    obey(&house, &birth).await;
+    obey(&house, &birth, &mut reports).await;
     drain(&house).await;
+    end_audit(&house, &birth, &mut reports).await;
     Ok(())
 }
 
 /// Does what the supervisor says until it says stop or is gone.
-async fn obey(house: &House, birth: &Birth) {
+async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
     loop {
-        match birth.next().await {
+        let message = tokio::select! {
+            message = birth.next() => message,
+            Some(report) = reports.recv() => {
+                if let Err(error) = birth.say(&FromGateway::Audit(report)).await {
+                    tracing::error!("failed to tell how the audit log stands: failed to {error}");
+                    return;
+                }
+                continue;
+            }
+        };
+        match message {
             Ok(ToGateway::Ping { seq }) => {
                 let (answered, fallbacks) = house.metrics.counts();
                 let connections = u32::try_from(house.connections.len()).unwrap_or(u32::MAX);
@@ -162,6 +178,20 @@ async fn obey(house: &House, birth: &Birth) {
                 tracing::error!("failed to {error}");
                 return;
             }
+        }
+    }
+}
+
+/// Lets the audit log write what it has, and tells the supervisor where it ends, to be signed.
+async fn end_audit(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
+    let until = tokio::time::Instant::now() + AUDIT_END;
+    while !house.audit.end() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while let Ok(report) = reports.try_recv() {
+        // Without a supervisor there is nobody to sign it; the next run goes on from there.
+        if birth.say(&FromGateway::Audit(report)).await.is_err() {
+            return;
         }
     }
 }

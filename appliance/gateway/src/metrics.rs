@@ -33,6 +33,9 @@ pub struct Metrics {
     pub chats: IntGauge,
     /// Connections turned away, by reason.
     pub refused: IntCounterVec,
+    /// With how many of them the counter knows.
+    audit_records: (IntCounter, AtomicU64),
+    audit_lost: (IntCounter, AtomicU64),
     connections: IntGauge,
     evicted: IntGauge,
     engine_up: GaugeVec,
@@ -127,6 +130,14 @@ impl Metrics {
             ),
             &["reason"]
         ));
+        let audit_records = register!(IntCounter::new(
+            "sarai_audit_records_total",
+            "Records of the audit log on disk."
+        ));
+        let audit_lost = register!(IntCounter::new(
+            "sarai_audit_lost_total",
+            "Records of the audit log that could not be written."
+        ));
         let connections = register!(IntGauge::new("sarai_connections", "Connections open."));
         let evicted = register!(IntGauge::new(
             "sarai_connections_evicted",
@@ -161,6 +172,8 @@ impl Metrics {
             tokens,
             chats,
             refused,
+            audit_records: (audit_records, AtomicU64::new(0)),
+            audit_lost: (audit_lost, AtomicU64::new(0)),
             connections,
             evicted,
             engine_up,
@@ -258,6 +271,14 @@ impl Metrics {
                 // An engine that is away has no queue, which is not the same as an empty one.
                 None => drop(gauge.remove_label_values(&[name])),
             }
+        }
+    }
+
+    /// How many records the audit log has written and lost since the start.
+    pub fn audit(&self, records: u64, lost: u64) {
+        for ((counter, seen), now) in [(&self.audit_records, records), (&self.audit_lost, lost)] {
+            // Two who ask at once must not count the same records twice.
+            counter.inc_by(now.saturating_sub(seen.fetch_max(now, Ordering::Relaxed)));
         }
     }
 

@@ -206,6 +206,9 @@ async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {
     for (engine, info) in house.infos().await {
         house.metrics.engine(engine.name, info.as_deref());
     }
+    if let Some(stats) = house.audit.stats() {
+        house.metrics.audit(stats.records(), stats.lost());
+    }
     match house
         .metrics
         .text(house.connections.len(), house.connections.evicted())

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::attestation::MAX_DOCUMENT;
 use crate::keyring::Role;
+use crate::policy::Purpose;
 use crate::{Attestation, Digest, Keyring, Kind, TrustError, policy};
 
 /// Largest signature file, bytes. One armored signature has less than 2 KiB.
@@ -53,7 +54,7 @@ pub fn check_document(
     if size > MAX_SIGNATURE {
         return Err(TrustError::SignatureTooLarge { size });
     }
-    let good = policy::verify(document, signature, keyring, expect.now)?;
+    let good = policy::verify(document, signature, keyring, expect.now, Purpose::Attestation)?;
 
     let attestation = Attestation::parse(document)?;
     if good.role == Role::Device && attestation.kind != Kind::Adapter {

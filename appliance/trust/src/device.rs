@@ -7,12 +7,15 @@ use sequoia_openpgp as openpgp;
 
 use openpgp::Profile;
 use openpgp::cert::{Cert, CertBuilder, CipherSuite};
+use openpgp::packet::signature::SignatureBuilder;
+use openpgp::packet::signature::subpacket::NotationDataFlags;
 use openpgp::parse::Parse as _;
 use openpgp::policy::StandardPolicy;
 use openpgp::serialize::SerializeInto as _;
 use openpgp::serialize::stream::{Armorer, Message, Signer};
+use openpgp::types::SignatureType;
 
-use crate::TrustError;
+use crate::{TrustError, policy};
 
 /// The creation time that every device key states: 2025-01-01. A machine's clock may be anywhere at first boot;
 /// a key "made" in the future could not sign once the clock is right.
@@ -91,14 +94,31 @@ impl DeviceKey {
         self.cert.fingerprint().to_hex()
     }
 
-    /// A detached, armored signature over exactly these bytes.
+    /// A detached, armored signature over exactly these bytes, which are an attestation.
     pub fn sign_detached(&self, bytes: &[u8]) -> Result<Vec<u8>, TrustError> {
+        self.sign(bytes, SignatureBuilder::new(SignatureType::Binary))
+    }
+
+    /// The same over a record of the audit log; it says that it is for that and nothing else.
+    pub(crate) fn sign_record(&self, bytes: &[u8]) -> Result<Vec<u8>, TrustError> {
+        let template = SignatureBuilder::new(SignatureType::Binary)
+            .set_notation(
+                policy::PURPOSE,
+                policy::RECORD,
+                NotationDataFlags::empty().set_human_readable(),
+                true,
+            )
+            .map_err(failed)?;
+        self.sign(bytes, template)
+    }
+
+    fn sign(&self, bytes: &[u8], template: SignatureBuilder) -> Result<Vec<u8>, TrustError> {
         let mut signature = Vec::new();
         let message = Armorer::new(Message::new(&mut signature))
             .kind(openpgp::armor::Kind::Signature)
             .build()
             .map_err(failed)?;
-        let mut message = Signer::new(message, self.signer()?)
+        let mut message = Signer::with_template(message, self.signer()?, template)
             .and_then(|s| {
                 s.detached()
                     .creation_time(SystemTime::now().max(UNIX_EPOCH + MADE))

@@ -16,6 +16,7 @@
 pub mod atomic;
 mod attestation;
 mod check;
+mod checkpoint;
 mod content;
 mod device;
 mod digest;
@@ -30,6 +31,7 @@ pub mod verity;
 
 pub use attestation::{Attestation, FORMAT, Kind, MAX_DOCUMENT, MemoryEnvelope, Probe, is_id};
 pub use check::{Checked, Expect, MAX_SIGNATURE, check_document};
+pub use checkpoint::{Checkpoint, MAX_CHECKPOINT};
 pub use content::{Method, verify_content};
 pub use device::DeviceKey;
 pub use digest::{Digest, ParseDigestError};

@@ -29,6 +29,20 @@ use crate::keyring::{Keyring, Member, Role};
 /// Most signatures in one file.
 const MAX_SIGNATURES: usize = 16;
 
+/// Notation of a signature that is not over an attestation; its value says over what.
+pub(crate) const PURPOSE: &str = "purpose@sarai-appliance.github.io";
+/// Value of [`PURPOSE`] for records of the audit log.
+pub(crate) const RECORD: &str = "audit-record";
+
+/// What a signature must be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An attestation: made by anyone's gpg, without [`PURPOSE`].
+    Attestation,
+    /// A record of the audit log: [`PURPOSE`] says so.
+    Record,
+}
+
 /// A signature that holds.
 #[derive(Debug)]
 pub(crate) struct Good {
@@ -46,10 +60,11 @@ pub(crate) fn verify(
     signatures: &[u8],
     keyring: &Keyring,
     now: Timestamp,
+    purpose: Purpose,
 ) -> Result<Good, TrustError> {
     let mut worst: Option<TrustError> = None;
     for signature in parse(signatures)? {
-        match verify_one(bytes, &signature, keyring, now) {
+        match verify_one(bytes, &signature, keyring, now, purpose) {
             Ok(good) => return Ok(good),
             // Of several that do not hold, the one by somebody known says the most.
             Err(e) if worst.as_ref().is_none_or(|w| rank(&e) > rank(w)) => worst = Some(e),
@@ -103,6 +118,7 @@ fn verify_one(
     signature: &Signature,
     keyring: &Keyring,
     now: Timestamp,
+    purpose: Purpose,
 ) -> Result<Good, TrustError> {
     let issuers = signature.get_issuers();
     let mut worst = None;
@@ -114,7 +130,7 @@ fn verify_one(
             .key_handles(issuers.iter())
             .filter(|_| !issuers.is_empty())
         {
-            match verify_by(bytes, signature, member, &key, now) {
+            match verify_by(bytes, signature, member, &key, now, purpose) {
                 Ok(good) => return Ok(good),
                 Err(e) => worst = Some(e),
             }
@@ -135,16 +151,27 @@ fn verify_by(
     member: &Member,
     key: &ErasedKeyAmalgamation<'_, PublicParts>,
     now: Timestamp,
+    purpose: Purpose,
 ) -> Result<Good, TrustError> {
     let made = signature
         .signature_creation_time()
         .ok_or_else(|| bad("it does not say when it was made"))?;
     let time = judgement_time(&member.cert, key, made, now);
-    let policy = policy(time);
+    let mut policy = policy(time);
+    policy.good_critical_notations(&[PURPOSE]);
     judge_key(&policy, &member.cert, key, time)?;
 
     if signature.typ() != SignatureType::Binary {
         return Err(bad("it is not one over the exact bytes of a document"));
+    }
+    // Looked for in the part that is signed, so that nobody can take it out or put it in.
+    let stated: Vec<&[u8]> = signature.notation(PURPOSE).collect();
+    let wanted: &[&[u8]] = match purpose {
+        Purpose::Attestation => &[],
+        Purpose::Record => &[RECORD.as_bytes()],
+    };
+    if stated != wanted {
+        return Err(bad("it was made for another purpose"));
     }
     if made < key.key().creation_time() {
         return Err(bad("it claims to be older than its key"));

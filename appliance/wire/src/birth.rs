@@ -124,7 +124,7 @@ pub enum FromEngine {
 pub enum ToGateway {
     /// Begin to serve. The listening TCP socket is descriptor [`LISTEN_FD`]; attached is the verified file of prompts
     /// where [`GatewayStart::prompts`] names one, and nothing else.
-    Start(GatewayStart),
+    Start(Box<GatewayStart>),
     /// Certificate, keys or engine states changed on disk or below: read them again.
     Reload,
     /// Prove that you live; answered by [`FromGateway::Pong`].
@@ -150,6 +150,18 @@ pub struct GatewayStart {
     /// Prompts of the Omni-Loop, whose file is attached; without, the gateway's own.
     #[serde(default)]
     pub prompts: Option<PromptsStart>,
+    /// The audit log; none is written without.
+    #[serde(default)]
+    pub audit: Option<AuditStart>,
+}
+
+/// Where the audit log is written, and how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStart {
+    /// Its folder, which is the gateway's own.
+    pub folder: std::path::PathBuf,
+    /// Whether the texts of requests and answers are kept too.
+    pub content: bool,
 }
 
 /// A verified file of prompts.
@@ -224,6 +236,9 @@ pub enum FromGateway {
         /// Why those it was given are not used: the error's name and text.
         refused: Option<String>,
     },
+    /// How the audit log stands: said when its head moved, at most once in a minute, at each rotation, when trouble
+    /// comes or goes, and at the end.
+    Audit(AuditReport),
     /// TLS is served.
     Ready,
     /// The gateway cannot serve; it exits after this.
@@ -242,6 +257,28 @@ pub enum FromGateway {
         /// Chat requests the fallback answered since start.
         fallbacks: u64,
     },
+}
+
+/// How the audit log stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// Where the chain ends on disk, to be signed.
+    pub head: Option<AuditHead>,
+    /// Why nothing can be written; fits after "failed to".
+    pub trouble: Option<String>,
+    /// Records lost since the gateway's start.
+    pub lost: u64,
+}
+
+/// Where the chain of the audit log ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Number of the file, from 1.
+    pub file: u64,
+    /// Line of it, from 1.
+    pub line: u64,
+    /// SHA-256 of that line, lower-case hex.
+    pub sha256: String,
 }
 
 /// What can go wrong on a birth socket. Texts fit after "failed to".

@@ -38,6 +38,8 @@ pub enum Request {
         /// Go on with new ones until the client closes.
         follow: bool,
     },
+    /// The audit log's files and what was signed of it.
+    Audit,
     /// Stop a service and start it again; also leaves the crash-loop state.
     Restart {
         /// Its name: `engine-primary`, `engine-fallback`, `gateway`, …
@@ -74,8 +76,31 @@ pub enum Reply {
         /// All keys.
         keys: Vec<KeyInfo>,
     },
+    /// Answer to [`Request::Audit`].
+    Audit {
+        /// Numbers of the files, in order; each is attached, read-only, in the same order.
+        files: Vec<u64>,
+        /// Heads of the chain whose signature by the device key holds. Every one of them was signed before the files
+        /// were opened.
+        signed: Vec<SignedHead>,
+        /// Checkpoints that do not hold: which, and why.
+        wrong: Vec<String>,
+    },
     /// One line of [`Request::Logs`].
     Log(LogLine),
+}
+
+/// Where the audit log's chain ended when that was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedHead {
+    /// Number of the file, from 1.
+    pub file: u64,
+    /// Line of it, from 1.
+    pub line: u64,
+    /// SHA-256 of that line, lower-case hex.
+    pub sha256: String,
+    /// When it was signed, RFC 3339.
+    pub time: String,
 }
 
 /// A client key without its secret.

@@ -7,6 +7,7 @@
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
 //! [`bounds`] holds what the admin may set, for those who read it and those who are told.
+//! [`descriptors`] is how a line of the control socket brings files with it.
 //!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
 //! nothing of GGUF, HTTP or OpenPGP. Every reader states a bound and rejects what exceeds it.
@@ -14,5 +15,6 @@
 pub mod birth;
 pub mod bounds;
 pub mod control;
+pub mod descriptors;
 pub mod engine;
 pub mod frame;

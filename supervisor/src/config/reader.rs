@@ -154,6 +154,17 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// True or false.
+    pub fn flag(&mut self, key: &str, to: &mut bool) {
+        let Some((value, span)) = self.take(key) else {
+            return;
+        };
+        match value.as_bool() {
+            Some(flag) => *to = flag,
+            None => self.complain(key, &span, "true or false", *to),
+        }
+    }
+
     /// A table below this one.
     pub fn section(&mut self, key: &str, read: impl FnOnce(&mut Section<'d, 't>)) {
         let Some((value, span)) = self.take(key) else {

@@ -17,6 +17,8 @@ use crate::watchdog::Watchdog;
 /// Besides the drain of requests.
 const GATEWAY_SLACK: Duration = Duration::from_secs(5);
 const ENGINE: Duration = Duration::from_secs(8);
+/// Longest wait for the last signature under the audit log.
+const AUDIT: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(4);
 /// Longest wait for the disk.
 const DISK: Duration = Duration::from_secs(20);
@@ -33,6 +35,8 @@ pub(super) fn remember(watchdog: &Watchdog) {
 pub(super) async fn services(app: &App) {
     let drain = Duration::from_secs(app.config.gateway.drain_s.into()) + GATEWAY_SLACK;
     stop(app, GATEWAY, drain).await;
+    // The gateway's last word about its audit log.
+    app.audit.end(AUDIT);
     tokio::join!(stop(app, PRIMARY, ENGINE), stop(app, FALLBACK, ENGINE));
     let rest: Vec<_> = app
         .orders

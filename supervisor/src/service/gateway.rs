@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sarai_wire::birth::{FromGateway, GatewayStart, ToGateway};
+use sarai_wire::birth::{AuditStart, FromGateway, GatewayStart, ToGateway};
 
 use super::program::{Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
 use crate::spawn::{self, Spec};
-use crate::{models, prompts, sockets};
+use crate::{audit, models, prompts, sockets};
 
 /// Time in which a certificate is expected without anyone being told that it is missing.
 const CERTIFICATE: Duration = Duration::from_secs(5);
@@ -75,6 +75,10 @@ impl Program for Gateway {
             fallback: self.fallback.then(|| socket(FALLBACK)),
             settings: app.config.gateway.clone(),
             prompts,
+            audit: Some(AuditStart {
+                folder: audit::folder(app),
+                content: app.config.audit_content,
+            }),
         };
         let group = app.tree.as_ref().map(|tree| tree.procs(GATEWAY)).transpose();
         let connections = u64::from(app.config.gateway.max_connections);
@@ -89,7 +93,7 @@ impl Program for Gateway {
                 ..Spec::new(app.layout.programs.join("sarai-gateway"))
             },
             listener: Arc::clone(&listener),
-            start: ToGateway::Start(start),
+            start: ToGateway::Start(Box::new(start)),
             attached,
             startup: STARTUP,
         })
@@ -118,6 +122,10 @@ impl Program for Gateway {
                     self.prompts = None;
                 }
                 prompts::used(app, id, version, sha256, refused);
+                Said::Noted
+            }
+            FromGateway::Audit(report) => {
+                audit::reported(app, report);
                 Said::Noted
             }
             FromGateway::Ready => Said::Ready("serves TLS".to_owned()),

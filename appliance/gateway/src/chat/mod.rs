@@ -25,6 +25,7 @@ use sarai_reflection::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::audit::{AuditEntry, Ended, Pending};
 use crate::body;
 use crate::engine::Engine;
 use crate::errors::ApiError;
@@ -216,10 +217,22 @@ impl Job {
             began: self.began,
             seen: false,
         };
+        // Recorded as left in the middle when this future is dropped.
+        let audit = Pending::new(
+            &house.audit,
+            AuditEntry {
+                request_id: &self.request_id,
+                client: &self.client,
+                turns: &self.chat.turns,
+                prompts: &house.prompts,
+                ended: Ended::Left,
+            },
+        );
         let result = tokio::select! {
             result = omni.run(&self.chat.turns, &generator, &mut timed) => result,
             () = house.reached(Phase::Closing) => return Err(stopping()),
         };
+        audit.ended(result.as_ref());
         match result {
             Ok(outcome) => {
                 house.metrics.outcome(&outcome);

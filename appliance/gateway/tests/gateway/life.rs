@@ -139,6 +139,7 @@ fn what_keeps_it_from_starting_is_said() {
         fallback: None,
         settings,
         prompts: None,
+        audit: None,
     };
     let too_small = GatewaySettings {
         max_body: 1,
@@ -149,7 +150,7 @@ fn what_keeps_it_from_starting_is_said() {
         (too_small, "max_body"),
     ] {
         let mut gateway = Gateway::spawn();
-        gateway.say(&ToGateway::Start(start(settings)));
+        gateway.say(&ToGateway::Start(Box::new(start(settings))));
         match gateway.hear() {
             FromGateway::Failed { reason } => assert!(reason.contains(part), "{reason}"),
             other => panic!("{other:?}"),

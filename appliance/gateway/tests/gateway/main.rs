@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod audit;
 mod engine;
 mod fallback;
 mod hostile;

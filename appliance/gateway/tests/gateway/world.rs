@@ -128,6 +128,7 @@ impl Gateway {
 
     /// Waits until it serves; what it says about its prompts before that.
     pub fn ready(&self) -> FromGateway {
+        // The log's thread speaks only once the gateway obeys.
         let prompts = self.hear();
         assert!(matches!(prompts, FromGateway::Prompts { .. }), "{prompts:?}");
         let ready = self.hear();
@@ -136,6 +137,12 @@ impl Gateway {
     }
 
     pub fn hear(&self) -> FromGateway {
+        self.hear_or_end()
+            .unwrap_or_else(|| panic!("the gateway closed its birth socket"))
+    }
+
+    /// What it says next; `None` once it is gone.
+    pub fn hear_or_end(&self) -> Option<FromGateway> {
         let fd = self.birth.as_ref().unwrap();
         let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
         assert_eq!(
@@ -143,7 +150,11 @@ impl Gateway {
             1,
             "the gateway says nothing"
         );
-        birth::recv(fd.as_fd()).unwrap().0
+        match birth::recv(fd.as_fd()) {
+            Ok((message, _)) => Some(message),
+            Err(birth::BirthError::Closed) => None,
+            Err(e) => panic!("{e}"),
+        }
     }
 
     /// Connections, answered, fallbacks.
@@ -235,9 +246,10 @@ pub fn world_of(
         fallback: fallback.as_ref().map(|engine| engine.socket.clone()),
         settings: GatewaySettings::default(),
         prompts: None,
+        audit: None,
     };
     change(&mut start);
-    gateway.say_with(&ToGateway::Start(start), files);
+    gateway.say_with(&ToGateway::Start(Box::new(start)), files);
     let prompts = gateway.ready();
     let client = Client {
         address: gateway.address,
