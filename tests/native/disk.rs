@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use sarai_tests::appliance::{Appliance, READY};
 use sarai_tests::tree;
+use sarai_wire::control::Status;
 
 use crate::common::{pair, primary_answers};
 
@@ -96,14 +97,25 @@ fn a_full_disk_refuses_what_must_write_and_goes_on_serving() {
         .map(|e| e.file_name())
         .collect();
     assert!(
-        left.iter()
-            .all(|n| matches!(n.to_str(), Some("keys.toml" | "server.crt" | "server.key"))),
+        left.iter().all(|n| matches!(
+            n.to_str(),
+            Some("audit" | "keys.toml" | "server.crt" | "server.key")
+        )),
         "{left:?}"
     );
 
     for _ in 0..3 {
         primary_answers(&client).unwrap();
     }
+    // What the audit log cannot take is said, and counted once there is room.
+    let told = |s: &Status| s.problems.iter().any(|p| p.contains("audit log"));
+    tree::wait_for("the audit log's trouble to be told", READY, || {
+        // The page that the log's end is in may still take a few.
+        primary_answers(&client)?;
+        ensure!(told(&a.status()?), "nothing is said");
+        Ok(())
+    })
+    .unwrap();
     // An engine can be replaced meanwhile, and so can the gateway.
     a.sarai_ok(&["restart", "engine-primary"]).unwrap();
     tree::wait_for("the primary on a full disk", READY, || primary_answers(&client)).unwrap();
@@ -118,6 +130,11 @@ fn a_full_disk_refuses_what_must_write_and_goes_on_serving() {
 
     fs::remove_file(filler).unwrap();
     a.add_key("one-too-many").unwrap();
+    a.wait_status("the audit log's trouble to be over", READY, |s| !told(s))
+        .unwrap();
+    let proof = a.sarai_ok(&["audit", "verify"]).unwrap();
+    println!("{proof}");
+    assert!(proof.contains("records could not be written"), "{proof}");
     a.stop(Duration::from_secs(20)).unwrap();
 
     // What the second run said while there was no room was written once there was.

@@ -108,11 +108,34 @@ impl Artifact {
 
 /// Writes a manifest whose only profile has these models.
 pub fn write_manifest(to: &Path, artifacts: &[Artifact]) -> Result<()> {
-    let mut text = format!("version = 1\n\n[profiles.{PROFILE}]\ndescription = \"made up for a test\"\n");
+    let mut text = format!(
+        "version = 1\n\n[profiles.{PROFILE}]\ndescription = \"made up for a test\"\n\n\
+         [profiles.{PROFILE}.prompts]\nid = \"omni-loop\"\nfile = \"omni-loop.prompts\"\n"
+    );
     for artifact in artifacts {
         text.push_str(&artifact.manifest_entry()?);
     }
     fs::write(to, text).with_context(|| format!("write {}", to.display()))
+}
+
+/// Puts the shipped prompts into a model store, signed by `publisher`; without them the built-in ones are used.
+pub fn install_prompts(store: &Path, publisher: &Publisher) -> Result<()> {
+    let to = store.join("omni-loop.prompts");
+    let from = tree::root().join("appliance/reflection/prompts/omni-loop.prompts");
+    fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+    attest(&[
+        "create",
+        &to.to_string_lossy(),
+        "--kind",
+        "prompts",
+        "--id",
+        "omni-loop",
+        "--version",
+        "1.0.0",
+        "--sequence",
+        "1",
+    ])?;
+    publisher.sign(&to.with_extension("toml")).map(|_| ())
 }
 
 /// Runs `sarai-attest`, which must succeed, and gives its standard output.
