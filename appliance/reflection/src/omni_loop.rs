@@ -326,6 +326,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         let answer = Answer {
             pieces: vec![Piece::given(&text)],
             text,
+            // What was mended ends where its writer wanted, also where the draft was cut.
+            finish: Finish::Stop,
             ..best.answer.clone()
         };
         // What the model thinks of its words is not asked anew: it would like its own errors better.

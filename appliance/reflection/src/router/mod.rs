@@ -95,7 +95,7 @@ impl Route {
 /// one right form can be mended twice, what is a matter of taste once.
 const fn worth(kind: Kind) -> Worth {
     let when_found = match kind {
-        Kind::Closed | Kind::Arithmetic | Kind::Extraction | Kind::Constrained => 2,
+        Kind::Closed | Kind::Arithmetic | Kind::Extraction | Kind::Constrained => 1,
         Kind::Code | Kind::Creative | Kind::Open | Kind::Chat | Kind::Translation | Kind::Rewrite => 1,
     };
     Worth {

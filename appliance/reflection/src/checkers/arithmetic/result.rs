@@ -7,8 +7,9 @@ use super::errors::{is_right, like};
 use super::mend::edit;
 use super::number::{Look, Rational, Style};
 use super::question::{Expected, Question};
-use crate::checkers::text::READ;
+use crate::checkers::text::{READ, sentence_ends};
 use crate::checkers::{Checker, Finding, Place, Repair, Subject};
+use crate::generate::Finish;
 
 impl Arithmetic {
     /// What is wrong with the result that an answer gives to a computation.
@@ -56,7 +57,9 @@ impl Arithmetic {
         } else {
             question.sentence.clone()
         };
-        let mended = (!edits.is_empty() && subject.text.len() <= READ)
+        // A wrong result at the end of a derivation has a wrong derivation: only a sentence or two are worth mending.
+        let simple = sentence_ends(text).len() <= 2 && subject.finish == Finish::Stop;
+        let mended = (simple && !edits.is_empty() && subject.text.len() <= READ)
             .then(|| {
                 edit(
                     text,
@@ -72,7 +75,7 @@ impl Arithmetic {
             checker: self.name(),
             place: place.map_or(Place::Whole, |(start, end)| Place::Span { start, end }),
             sentence,
-            weight: 0.8,
+            weight: 0.9,
             repair: Some(Repair::Rewrite(mended.unwrap_or(short))),
         })
     }

@@ -70,14 +70,25 @@ fn echoed(subject: &Subject<'_>, text: &str) -> Option<usize> {
     let echoes = |prompt: &str| {
         let prompt = first_words(prompt);
         let common = answer.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        // The whole prompt stands at the start of the answer, or the answer is nothing but its start.
-        (common >= ECHO_WORDS && (common == prompt.len() || common == answer.len())).then_some(common)
+        // The whole prompt stands at the start of the answer, or the answer is nothing but its start. A sentence out
+        // of a given text is an answer to a question that follows it.
+        let start = common == answer.len() && !asks_after(subject.asked(), common);
+        (common >= ECHO_WORDS && (common == prompt.len() || start)).then_some(common)
     };
     let system = subject
         .request
         .iter()
         .find(|turn| turn.speaker == Speaker::System);
     echoes(subject.asked()).or_else(|| echoes(&system?.text))
+}
+
+/// Whether `text` asks a question behind its first `count` words, at the end of a sentence.
+fn asks_after(text: &str, count: usize) -> bool {
+    let end = count.checked_sub(1).and_then(|last| words(text).nth(last));
+    end.is_some_and(|word| {
+        let rest = &text[word.end()..];
+        rest.starts_with(['.', '!', ';', '\n', ':', '"', '”']) && rest.contains('?')
+    })
 }
 
 /// What follows the echo, if it says anything.

@@ -72,7 +72,7 @@ impl Checker for Truncated {
     }
 }
 
-/// What remains of a cut text when it ends with a whole sentence, if that is at least half of it.
+/// What remains of a cut text when it ends with a whole sentence, if that is a good part of it.
 fn whole_part(text: &str) -> Option<&str> {
     let text = text.trim_end();
     let end = sentence_ends(text).pop()?;
@@ -80,7 +80,7 @@ fn whole_part(text: &str) -> Option<&str> {
     let in_code = fences(text)
         .iter()
         .any(|fence| fence.start < end && end < fence.end);
-    (end * 2 >= text.len() && end < text.len() && !in_code).then(|| &text[..end])
+    (end * 4 >= text.len() && end < text.len() && !in_code).then(|| &text[..end])
 }
 
 /// Whether any word of `text` begins with one of `beginnings`.
