@@ -86,23 +86,17 @@ impl Route {
             modality: Modality::Text,
             kind,
             hard,
-            worth: worth(kind),
+            worth: WORTH,
         }
     }
 }
 
-/// A critique without findings makes a small model's right answers worse: it is worth nothing for any kind. What has
-/// one right form can be mended twice, what is a matter of taste once.
-const fn worth(kind: Kind) -> Worth {
-    let when_found = match kind {
-        Kind::Closed | Kind::Arithmetic | Kind::Extraction | Kind::Constrained => 1,
-        Kind::Code | Kind::Creative | Kind::Open | Kind::Chat | Kind::Translation | Kind::Rewrite => 1,
-    };
-    Worth {
-        when_clean: 0,
-        when_found,
-    }
-}
+/// A critique without findings makes a small model's right answers worse: it is worth nothing. With findings, a
+/// second critique says what the first said. The kinds differ in what checkers find and mend, not in this.
+const WORTH: Worth = Worth {
+    when_clean: 0,
+    when_found: 1,
+};
 
 /// The route of the last thing the user said.
 pub fn route(request: &[Turn]) -> Route {
