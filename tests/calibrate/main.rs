@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use sarai_reflection::Language;
 use sarai_reflection::confidence::calibration::{Calibrations, NAMES, features};
 use sarai_reflection::confidence::fit::{Judged, auroc, calibration_error, fit};
 use sarai_reflection::confidence::signals::Signals;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 /// Strength of the penalty: a few hundred answers for a dozen weights need some.
-const RIDGE: f64 = 0.5;
+const RIDGE: f64 = 1.0;
 /// Promised area under the ROC curve.
 const LEAST_AUROC: f64 = 0.75;
 /// Promised expected calibration error.
@@ -24,7 +25,7 @@ const MOST_ERROR: f64 = 0.08;
 #[derive(Deserialize)]
 struct Record {
     half: String,
-    draft: Option<Side>,
+    language: String,
     #[serde(rename = "loop")]
     looped: Option<Side>,
 }
@@ -46,10 +47,16 @@ struct Omni {
 
 impl Side {
     /// `None` for a request that failed, or that another model answered.
-    fn judged(&self) -> Option<Judged> {
+    fn judged(&self, language: Language) -> Option<Judged> {
         let omni = self.omni_loop.as_ref().filter(|omni| !omni.fallback)?;
         Some(Judged {
-            features: features(&omni.signals, 1.0 - omni.soundness, omni.corrected, &omni.kind),
+            features: features(
+                &omni.signals,
+                1.0 - omni.soundness,
+                omni.corrected,
+                &omni.kind,
+                language,
+            ),
             right: self.right?,
         })
     }
@@ -92,24 +99,25 @@ fn run() -> Result<bool> {
     let options = options()?;
     let text = std::fs::read_to_string(&options.records)
         .with_context(|| format!("read {}", options.records.display()))?;
-    let mut to_fit = Vec::new();
     let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate() {
         let record: Record =
             serde_json::from_str(line).with_context(|| format!("understand record {}", number + 1))?;
-        let looped = record.looped.as_ref().and_then(Side::judged);
+        let language = match record.language.as_str() {
+            "es" => Language::Spanish,
+            _ => Language::English,
+        };
+        let looped = record.looped.as_ref().and_then(|side| side.judged(language));
         if record.half == "fit" {
-            to_fit.extend(record.draft.as_ref().and_then(Side::judged));
-            to_fit.extend(looped.clone());
             fitted.extend(looped);
         } else {
             held_out.extend(looped);
         }
     }
-    let mut calibration = fit(&to_fit, RIDGE).with_context(|| {
+    let mut calibration = fit(&fitted, RIDGE).with_context(|| {
         format!(
             "fit {} answers: right and wrong ones are both needed",
-            to_fit.len()
+            fitted.len()
         )
     })?;
     let quality = |answers: &[Judged]| {
@@ -143,7 +151,7 @@ fn run() -> Result<bool> {
     }
     if let Some(path) = &options.json {
         let figures = json!({
-            "answers": {"fit": to_fit.len(), "held_out": held_out.len()},
+            "answers": {"fit": fitted.len(), "held_out": held_out.len()},
             "auroc": {"fit": seen.0, "held_out": area},
             "calibration_error": {"fit": seen.1, "held_out": error},
             "weights": NAMES.iter().zip(calibration.weights).collect::<std::collections::BTreeMap<_, _>>(),

@@ -372,7 +372,7 @@ impl<'model> Worker<'model> {
                 let room = self.context_size - (output.at + 1).min(self.context_size);
                 let choice = match generating.choose(logits, &mut self.scratch) {
                     Ok(choice) => choice,
-                    Err(error) => return slot.fail(failed(&error)),
+                    Err(error) => return slot.fail(step_failed(&error)),
                 };
                 if self.vocab.ends(choice.token) {
                     return slot.finish(FinishReason::Stop);
@@ -382,10 +382,21 @@ impl<'model> Worker<'model> {
                 match generating.accept(choice, &self.scratch.top, self.vocab, room, mailbox) {
                     Ok(None) => {}
                     Ok(Some(reason)) => slot.finish(reason),
-                    Err(error) => slot.fail(failed(&error)),
+                    Err(error) => slot.fail(step_failed(&error)),
                 }
             }
         }
+    }
+}
+
+/// A constraint that cannot be kept to any longer is the request's; another engine would not do better.
+fn step_failed(error: &StepError) -> Error {
+    match error {
+        StepError::Constraint(_) => Error {
+            kind: ErrorKind::Invalid,
+            message: format!("failed to {error}"),
+        },
+        StepError::NotFinite(_) => failed(error),
     }
 }
 

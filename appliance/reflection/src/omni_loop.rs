@@ -116,8 +116,6 @@ struct Candidate {
     logprobs: Vec<(f64, bool)>,
     judgement: Judgement,
     confidence: f64,
-    /// The answer ends where whoever wrote it wanted, whatever cut the generation it came from.
-    whole: bool,
     iteration: u8,
 }
 
@@ -225,9 +223,13 @@ impl OmniLoop<'_> {
                 Reflected::Failed(failure, _) if failure.kind == FailureKind::Cancelled => {
                     return Err(failure);
                 }
-                Reflected::Failed(_, step) => {
+                Reflected::Failed(failure, step) => {
+                    let enforced = step.how != How::Critiqued;
                     steps.push(step);
-                    stopped = Some(Stopped::Failed);
+                    // What could not be enforced may still be said in words.
+                    if !(enforced && failure.kind == FailureKind::Invalid) {
+                        stopped = Some(Stopped::Failed);
+                    }
                 }
             }
         }
@@ -276,8 +278,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         let drafted = attempt(How::Draft, None, task, self.generator, self.sink, until).await;
         let (answer, mut step) = drafted.into_first()?;
         let logprobs = logprobs_of(&answer.pieces);
-        let whole = answer.finish == Finish::Stop;
-        let candidate = self.judge(answer, logprobs, whole, 1, &mut step);
+        let candidate = self.judge(answer, logprobs, 1, &mut step);
         Ok((candidate, step))
     }
 
@@ -314,14 +315,13 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     /// Mends what checkers can mend themselves.
     async fn edit(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
         let started = Instant::now();
-        let subject = self.subject(&best.answer.text, best.whole);
+        let subject = self.subject(&best.answer);
         let Some(Mended { text, .. }) = mend(self.omni.checkers, &subject, &best.judgement.findings) else {
             return Ok(None);
         };
         let words = self.words(best);
         self.sink.event(Event::Critique(&words)).await?;
         let mut step = Step::begun(Phase::Revision, How::Edited, Some(words));
-        step.text.clone_from(&text);
         step.model = Some(best.answer.source.model.clone());
         let answer = Answer {
             pieces: vec![Piece::given(&text)],
@@ -333,7 +333,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         // What the model thinks of its words is not asked anew: it would like its own errors better.
         let logprobs = best.logprobs.clone();
         step.total_ms = milliseconds(started.elapsed());
-        let candidate = self.judge(answer, logprobs, true, iteration, &mut step);
+        let candidate = self.judge(answer, logprobs, iteration, &mut step);
         Ok(Some(Reflected::Answer(Box::new(candidate), step)))
     }
 
@@ -362,9 +362,23 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         if !prefix.is_empty() {
             answer.pieces.insert(0, Piece::given(&prefix));
         }
-        let whole = answer.finish == Finish::Stop;
-        let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
+        self.polish(&mut answer);
+        let candidate = self.judge(answer, logprobs, iteration, &mut step);
         Reflected::Answer(Box::new(candidate), step)
+    }
+
+    /// Mends a revision by hand before it is judged.
+    fn polish(&self, answer: &mut Answer) {
+        if self.omni.settings.sampled {
+            return;
+        }
+        let subject = self.subject(answer);
+        let found = findings(self.omni.checkers, &subject);
+        if let Some(Mended { text, .. }) = mend(self.omni.checkers, &subject, &found) {
+            answer.pieces = vec![Piece::given(&text)];
+            answer.text = text;
+            answer.finish = Finish::Stop;
+        }
     }
 
     /// Asks the model, in words, to do better, and judges what it says as an answer to the original request.
@@ -396,7 +410,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             until,
         )
         .await;
-        let (answer, mut step) = match written {
+        let (mut answer, mut step) = match written {
             Attempt::Complete(answer, step) => (answer, step),
             Attempt::TimedOut(_, step) => return Reflected::Late(step),
             Attempt::Failed(failure, step) => return Reflected::Failed(failure, step),
@@ -410,8 +424,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
                 return Reflected::Failed(failure, step);
             }
         };
-        let whole = answer.finish == Finish::Stop;
-        let candidate = self.judge(answer, logprobs, whole, iteration, &mut step);
+        self.polish(&mut answer);
+        let candidate = self.judge(answer, logprobs, iteration, &mut step);
         Reflected::Answer(Box::new(candidate), step)
     }
 
@@ -431,24 +445,19 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             .collect())
     }
 
-    fn judge(
-        &self,
-        answer: Answer,
-        logprobs: Vec<(f64, bool)>,
-        whole: bool,
-        iteration: u8,
-        step: &mut Step,
-    ) -> Candidate {
-        let found = findings(self.omni.checkers, &self.subject(&answer.text, whole));
+    fn judge(&self, answer: Answer, logprobs: Vec<(f64, bool)>, iteration: u8, step: &mut Step) -> Candidate {
+        let found = findings(self.omni.checkers, &self.subject(&answer));
         let signals = Signals::of_logprobs(logprobs.iter().copied());
         let judgement = Judgement::new(found, signals);
         let confidence = probability(self.omni.confidence.confidence(&Evidence {
             signals: &judgement.signals,
             findings: &judgement.findings,
             kind: self.omni.kind,
+            language: self.language,
             revised: iteration > 1,
             digest: &answer.source.digest,
         }));
+        step.text.clone_from(&answer.text);
         step.score = Some(judgement.score);
         step.confidence = Some(confidence);
         step.findings.clone_from(&judgement.findings);
@@ -457,16 +466,15 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             logprobs,
             judgement,
             confidence,
-            whole,
             iteration,
         }
     }
 
-    fn subject<'t>(&'t self, text: &'t str, whole: bool) -> Subject<'t> {
+    fn subject<'t>(&'t self, answer: &'t Answer) -> Subject<'t> {
         Subject {
             request: self.request,
-            text,
-            finish: if whole { Finish::Stop } else { Finish::Length },
+            text: &answer.text,
+            finish: answer.finish,
             language: self.language,
         }
     }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::critique::Language;
+
 use super::{Confidence, Evidence, Signals, probability, sound};
 
 /// Names of the features, in the order of [`features`].
@@ -25,18 +27,32 @@ pub const NAMES: [&str; FEATURES] = [
     "closed",
     "constrained",
     "format",
+    "spanish",
+    "spanish_arithmetic",
+    "spanish_extraction",
+    "spanish_closed",
+    "spanish_constrained",
 ];
 /// How many there are.
-pub const FEATURES: usize = 13;
+pub const FEATURES: usize = 18;
 /// The file of the calibrations that come with the program, made by `scripts/calibrate`.
 const SHIPPED: &str = include_str!("../../calibration.toml");
 /// Largest file, bytes.
 pub const MAX_FILE: usize = 256 * 1024;
 
 /// The features of an answer: a constant, the signals, the share that findings take away, whether it is a revision,
-/// and which kind of request it answers.
-pub fn features(signals: &Signals, unsound: f64, revised: bool, kind: &str) -> [f64; FEATURES] {
-    let is = |name: &str| f64::from(u8::from(kind == name));
+/// which kind of request it answers, and whether that is in Spanish. A small model that is at home in English is less
+/// so elsewhere, and how much that matters depends on what the kind leaves to the model.
+pub fn features(
+    signals: &Signals,
+    unsound: f64,
+    revised: bool,
+    kind: &str,
+    language: Language,
+) -> [f64; FEATURES] {
+    let one_if = |is: bool| f64::from(u8::from(is));
+    let is = |name: &str| one_if(kind == name);
+    let spanish = one_if(language == Language::Spanish);
     [
         1.0,
         signals.mean,
@@ -45,12 +61,17 @@ pub fn features(signals: &Signals, unsound: f64, revised: bool, kind: &str) -> [
         signals.first,
         f64::from(signals.tokens).ln_1p(),
         probability(unsound),
-        f64::from(u8::from(revised)),
+        one_if(revised),
         is("arithmetic"),
         is("extraction"),
         is("closed"),
         is("constrained"),
         is("format"),
+        spanish,
+        spanish * is("arithmetic"),
+        spanish * is("extraction"),
+        spanish * is("closed"),
+        spanish * is("constrained"),
     ]
 }
 
@@ -197,7 +218,13 @@ impl Calibrations {
 impl Confidence for Calibrations {
     fn confidence(&self, evidence: &Evidence<'_>) -> f64 {
         let unsound = 1.0 - sound(evidence.findings);
-        let features = features(evidence.signals, unsound, evidence.revised, evidence.kind);
+        let features = features(
+            evidence.signals,
+            unsound,
+            evidence.revised,
+            evidence.kind,
+            evidence.language,
+        );
         self.of(evidence.digest).probability(&features)
     }
 }
@@ -223,6 +250,7 @@ mod tests {
             signals: &signals,
             findings: &[],
             kind: "closed",
+            language: Language::English,
             revised: false,
             digest,
         };
@@ -234,7 +262,7 @@ mod tests {
     fn the_default_is_sure_of_sure_answers_alone() {
         let at = |logprob: f64| {
             let signals = Signals::of_logprobs([(logprob, false); 8]);
-            Calibration::default().probability(&features(&signals, 0.0, false, "open"))
+            Calibration::default().probability(&features(&signals, 0.0, false, "open", Language::English))
         };
         assert!(at(-0.01) > 0.85 && at(-1.0) < 0.6, "{} {}", at(-0.01), at(-1.0));
     }

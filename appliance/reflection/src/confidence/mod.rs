@@ -12,6 +12,7 @@ pub mod fit;
 pub mod signals;
 
 use crate::checkers::Finding;
+use crate::critique::Language;
 pub use calibration::{Calibration, Calibrations};
 pub use signals::Signals;
 
@@ -24,7 +25,9 @@ pub struct Evidence<'a> {
     pub findings: &'a [Finding],
     /// The kind of request, as the router names it.
     pub kind: &'a str,
-    /// Whether it is a revision that was taken.
+    /// The language of the request.
+    pub language: Language,
+    /// Whether it is a revision.
     pub revised: bool,
     /// SHA-256 of the model file, lower-case hex.
     pub digest: &'a str,
@@ -74,6 +77,7 @@ mod tests {
             signals,
             findings,
             kind: "closed",
+            language: Language::English,
             revised: false,
             digest: "",
         }
