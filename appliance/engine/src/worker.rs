@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
 use crate::admission::{Beginning, beginning};
+use crate::generating::StepError;
 use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
