@@ -7,6 +7,10 @@ use crate::judge::{findings, nothing_new};
 
 /// Most corrections one after the other; each must leave less wrong than it found.
 const ROUNDS: usize = 8;
+/// Most corrections tried in all.
+const TRIALS: usize = 12;
+/// How much of an answer's end tells whether it is still there, letters and digits.
+const END: usize = 24;
 /// A correction that leaves this little less wrong is none.
 const LEAST_GAIN: f64 = 1e-6;
 
@@ -17,21 +21,37 @@ pub struct Mended {
     pub text: String,
     /// What is still wrong with it.
     pub findings: Vec<Finding>,
+    /// Whether it is whole: it is where its end was taken away or replaced, and otherwise as whole as it was.
+    pub finish: Finish,
 }
 
 /// Applies the rewrites that `found` offers, one after the other, as long as each leaves less wrong and nothing new.
 /// `None` when none does.
 pub fn mend(checkers: &[Box<dyn Checker>], subject: &Subject<'_>, found: &[Finding]) -> Option<Mended> {
     let mut best: Option<Mended> = None;
+    // Several findings may offer the same correction, and each trial runs every checker.
+    let mut tried: Vec<String> = Vec::new();
     for _ in 0..ROUNDS {
         let before = best.as_ref().map_or(found, |mended| &mended.findings);
-        let Some(next) = before
-            .iter()
-            .find_map(|finding| rewrite(checkers, subject, finding, before))
-        else {
-            break;
-        };
-        best = Some(next);
+        let offers = before.iter().filter_map(|finding| match &finding.repair {
+            Some(Repair::Rewrite(text)) => Some(text),
+            _ => None,
+        });
+        let mut next = None;
+        for text in offers {
+            if tried.len() == TRIALS || tried.contains(text) {
+                continue;
+            }
+            tried.push(text.clone());
+            next = rewrite(checkers, subject, text, before);
+            if next.is_some() {
+                break;
+            }
+        }
+        match next {
+            Some(next) => best = Some(next),
+            None => break,
+        }
     }
     best
 }
@@ -39,25 +59,44 @@ pub fn mend(checkers: &[Box<dyn Checker>], subject: &Subject<'_>, found: &[Findi
 fn rewrite(
     checkers: &[Box<dyn Checker>],
     subject: &Subject<'_>,
-    finding: &Finding,
+    text: &str,
     before: &[Finding],
 ) -> Option<Mended> {
-    let Some(Repair::Rewrite(text)) = &finding.repair else {
-        return None;
+    let finish = if keeps_end(subject.text, text) {
+        subject.finish
+    } else {
+        Finish::Stop
     };
     let after = findings(
         checkers,
         &Subject {
             text,
-            // What was rewritten ends where its writer wanted.
-            finish: Finish::Stop,
+            finish,
             ..*subject
         },
     );
     (sound(&after) > sound(before) + LEAST_GAIN && nothing_new(&after, before)).then(|| Mended {
-        text: text.clone(),
+        text: text.to_owned(),
         findings: after,
+        finish,
     })
+}
+
+/// Whether the end of `before`, where a limit may have cut it, still stands in `after`, whatever its case and marks.
+fn keeps_end(before: &str, after: &str) -> bool {
+    let letters = |c: &char| c.is_alphanumeric();
+    let folded = |c: char| c.to_lowercase();
+    let mut end: Vec<char> = before
+        .chars()
+        .rev()
+        .filter(letters)
+        .take(END)
+        .flat_map(folded)
+        .collect();
+    end.reverse();
+    let end: String = end.into_iter().collect();
+    let after: String = after.chars().filter(letters).flat_map(folded).collect();
+    after.contains(&end)
 }
 
 #[cfg(test)]
@@ -111,6 +150,18 @@ mod tests {
         let fight: Vec<Box<dyn Checker>> =
             vec![Box::new(Without("a", ',', "!")), Box::new(Without("b", '!', ","))];
         assert_eq!(mended(&fight, "One, two"), None);
+    }
+
+    #[test]
+    fn what_keeps_a_cut_end_is_still_cut() {
+        for (before, after, kept) in [
+            ("One. Two and thr", "One.", false),
+            ("One. Two and thr", "ONE. TWO AND THR", true),
+            ("```\nfn main() { pri", "```\nfn main() { pri\n```", true),
+            ("It is 41 and", "It is 42.", false),
+        ] {
+            assert_eq!(keeps_end(before, after), kept, "{after}");
+        }
     }
 
     #[test]

@@ -316,7 +316,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     async fn edit(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
         let started = Instant::now();
         let subject = self.subject(&best.answer);
-        let Some(Mended { text, .. }) = mend(self.omni.checkers, &subject, &best.judgement.findings) else {
+        let Some(Mended { text, finish, .. }) = mend(self.omni.checkers, &subject, &best.judgement.findings)
+        else {
             return Ok(None);
         };
         let words = self.words(best);
@@ -326,8 +327,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         let answer = Answer {
             pieces: vec![Piece::given(&text)],
             text,
-            // What was mended ends where its writer wanted, also where the draft was cut.
-            finish: Finish::Stop,
+            finish,
             ..best.answer.clone()
         };
         // What the model thinks of its words is not asked anew: it would like its own errors better.
@@ -374,10 +374,10 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         }
         let subject = self.subject(answer);
         let found = findings(self.omni.checkers, &subject);
-        if let Some(Mended { text, .. }) = mend(self.omni.checkers, &subject, &found) {
+        if let Some(Mended { text, finish, .. }) = mend(self.omni.checkers, &subject, &found) {
             answer.pieces = vec![Piece::given(&text)];
             answer.text = text;
-            answer.finish = Finish::Stop;
+            answer.finish = finish;
         }
     }
 
@@ -416,7 +416,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             Attempt::Failed(failure, step) => return Reflected::Failed(failure, step),
         };
         // Its tokens were predicted with the draft in sight, and a model finds words it has just seen more likely.
-        let logprobs = match self.score(&answer.text).await {
+        let logprobs = match self.score(&answer.text, until).await {
             Ok(scored) => scored,
             Err(failure) if failure.kind == FailureKind::Timeout => return Reflected::Late(step),
             Err(failure) => {
@@ -430,11 +430,11 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     }
 
     /// What the model thinks of a text as the answer to the original request.
-    async fn score(&self, text: &str) -> Result<Vec<(f64, bool)>, Failure> {
+    async fn score(&self, text: &str, until: Instant) -> Result<Vec<(f64, bool)>, Failure> {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let scored = timeout_at(self.until(), self.generator.score(self.request, text)).await;
+        let scored = timeout_at(until, self.generator.score(self.request, text)).await;
         let scored = scored.map_err(|_elapsed| Failure {
             kind: FailureKind::Timeout,
             message: "The revision could not be judged in time.".to_owned(),
