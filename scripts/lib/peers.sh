@@ -20,7 +20,9 @@ build_peers() {
   mkdir -p "$peers"
   if [[ ! -e $peers/$name.tar.gz ]]; then
     echo "fetching the peers' own files …"
-    python3 -m pip download -q --no-deps --no-binary :all: -d "$peers" "$peers_sdist"
+    # A pip of its own: Debian's python3 comes without one.
+    [[ -x $peers/venv/bin/pip ]] || python3 -m venv "$peers/venv"
+    "$peers/venv/bin/pip" download -q --no-deps --no-binary :all: -d "$peers" "$peers_sdist"
   fi
   echo "$peers_sdist_sha256  $peers/$name.tar.gz" | sha256sum -c --quiet - || die "$name.tar.gz is not the pinned file"
   rm -rf "$peers/src" "$peers/build"
