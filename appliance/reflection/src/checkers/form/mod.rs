@@ -72,15 +72,42 @@ impl Checker for Truncated {
     }
 }
 
-/// What remains of a cut text when it ends with a whole sentence, if that is a good part of it.
+/// Most that is dropped of a text that is more than running prose, bytes.
+const DROPPED: usize = 240;
+
+/// What remains of a cut text when it ends with a whole sentence, if that is a good part of it and no code, list or
+/// table stands behind it.
 fn whole_part(text: &str) -> Option<&str> {
     let text = text.trim_end();
     let end = sentence_ends(text).pop()?;
-    // Within code a full stop ends nothing.
-    let in_code = fences(text)
-        .iter()
-        .any(|fence| fence.start < end && end < fence.end);
-    (end * 4 >= text.len() && end < text.len() && !in_code).then(|| &text[..end])
+    if end == text.len() || end * 4 < text.len() {
+        return None;
+    }
+    // Within code a full stop ends nothing, and code behind it is no torn sentence.
+    if fences(text).iter().any(|fence| end < fence.end) {
+        return None;
+    }
+    let dropped = &text[end..];
+    let items = dropped.lines().skip(1).any(is_item);
+    let breaks = dropped
+        .lines()
+        .skip(1)
+        .filter(|line| !line.trim().is_empty())
+        .count();
+    let sound = !items && !dropped.contains('|') && (dropped.len() <= DROPPED || breaks <= 1);
+    sound.then(|| &text[..end])
+}
+
+/// Whether a line is an item of a list: a mark or number, and something behind it.
+fn is_item(line: &str) -> bool {
+    let line = line.trim_start();
+    let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let rest = if number.len() < line.len() {
+        number.strip_prefix(['.', ')'])
+    } else {
+        line.strip_prefix(['-', '*', '+', '•', '–'])
+    };
+    rest.is_some_and(|rest| rest.starts_with(char::is_whitespace) && !rest.trim().is_empty())
 }
 
 /// Whether any word of `text` begins with one of `beginnings`.

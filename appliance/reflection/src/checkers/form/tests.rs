@@ -272,6 +272,50 @@ fn form_is_mended_where_what_is_sound_is_known() {
 }
 
 #[test]
+fn a_cut_answer_keeps_its_code_lists_and_verses() {
+    let code = format!(
+        "You can do it with a loop. Here is how it is done in a few lines of Python, with all that it needs.\n\n\
+         ```python\n{}",
+        "total = total + 1\n".repeat(40)
+    );
+    let verse = format!(
+        "{}\n\n{}",
+        "The sea is wide and the night is long. ".repeat(4),
+        "the waves roll in\nand the moon looks on\n".repeat(7)
+    );
+    for text in [
+        code.as_str(),
+        &code[..160],
+        "Here are 20 animals.\n- cat\n- dog\n- co",
+        "Here are 20 animals.\n\n1. cat\n2. dog\n3. co",
+        "Here is the table.\n\n| a | b |\n| - | - |\n| 1",
+        &verse,
+    ] {
+        let request = [Turn::new(Speaker::User, "Go on.")];
+        let subject = Subject {
+            request: &request,
+            text,
+            finish: Finish::Length,
+            language: Language::English,
+        };
+        assert_eq!(Truncated.check(&subject)[0].repair, None, "{text}");
+    }
+    let prose = format!(
+        "{}And then {}",
+        "It rains a lot. ".repeat(20),
+        "it went on, ".repeat(30)
+    );
+    let mathematics =
+        "In this case, we can represent 5 times 3 as 15. This is a classic example of a product.";
+    assert_eq!(whole_part(&prose), Some("It rains a lot. ".repeat(20).trim_end()));
+    assert_eq!(
+        whole_part(&format!("{mathematics}\n\nIn mathematics, t")),
+        Some(mathematics)
+    );
+    assert_eq!(whole_part("1. Cats sleep.\n2."), Some("1. Cats sleep."));
+}
+
+#[test]
 fn marks_that_are_wanted_are_left() {
     for (request, text) in [
         ("How do I strike out text?", "Write <s>old</s> and it is struck."),
