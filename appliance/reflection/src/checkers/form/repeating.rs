@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::asks_for;
+use super::{asks_for, is_item};
 use crate::checkers::text::sentence_ends;
 use crate::checkers::{Checker, Finding, Place, Repair, Subject};
+use crate::generate::Finish;
 
 /// The answer says the same again and again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,10 +46,9 @@ impl Checker for Repeating {
         if asks_for(subject.asked(), REPETITION_WANTED) {
             return Vec::new();
         }
-        let found = repeated_words(subject.text)
-            .or_else(|| repeated_characters(subject.text))
-            .or_else(|| repeated_sentences(subject.text));
-        let Some(Circle { start, end, second }) = found else {
+        // A model that goes round in circles seldom ends by itself; one that ended may have made a form or a list.
+        let ended = subject.finish == Finish::Stop;
+        let Some(Circle { start, end, second }) = circle(subject.text, ended) else {
             return Vec::new();
         };
         let sentence = subject.say(
@@ -60,7 +60,7 @@ impl Checker for Repeating {
             place: Place::Span { start, end },
             sentence,
             weight: 0.6,
-            repair: before_circle(subject.text, second).map(Repair::Rewrite),
+            repair: before_circle(subject.text, second, ended).map(Repair::Rewrite),
         }]
     }
 }
@@ -75,18 +75,37 @@ struct Circle {
     second: usize,
 }
 
+/// The first repetition in a text, which the model `ended` by itself or not.
+fn circle(text: &str, ended: bool) -> Option<Circle> {
+    repeated_words(text)
+        .or_else(|| repeated_characters(text))
+        .filter(|circle| !(ended && is_form(text, circle)))
+        .or_else(|| repeated_sentences(text, ended))
+}
+
+/// Whether what comes again are rows and items: of a list, a table or markup.
+fn is_form(text: &str, circle: &Circle) -> bool {
+    let first = text[..circle.start].rfind('\n').map_or(0, |at| at + 1);
+    let pattern = &text[circle.start..circle.second];
+    let mut lines = text[first..].lines().filter(|line| !line.trim().is_empty());
+    lines.all(|line| is_row(line) || (is_item(line) && pattern.trim_start().contains('\n')))
+}
+
+/// Whether a line is a row of a table, of markup or a box to be ticked.
+fn is_row(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with(['|', '<']) || (is_item(line) && line.contains("[ ]"))
+}
+
 /// The answer up to where it would begin to repeat itself, at a sentence's end where one is near.
-fn before_circle(text: &str, second: usize) -> Option<String> {
+fn before_circle(text: &str, second: usize, ended: bool) -> Option<String> {
     let once = text[..second].trim_end();
     let sentence = sentence_ends(once).pop().filter(|end| end * 2 >= once.len());
     let kept = match sentence {
         Some(end) => &once[..end],
         None => once.trim_end_matches([',', ';', ':', '-', '*', ' ', '\n']),
     };
-    let sound = kept.contains(char::is_alphabetic)
-        && repeated_words(kept).is_none()
-        && repeated_characters(kept).is_none()
-        && repeated_sentences(kept).is_none();
+    let sound = kept.contains(char::is_alphabetic) && circle(kept, ended).is_none();
     sound.then(|| kept.to_owned())
 }
 
@@ -136,42 +155,61 @@ fn repeated_characters(text: &str) -> Option<Circle> {
     None
 }
 
-/// A sentence that comes at least three times and makes up a third of `text`: its third coming.
-fn repeated_sentences(text: &str) -> Option<Circle> {
-    /// How often a sentence came, how many words it has, and where its second coming begins.
+/// A sentence that comes at least three times and makes up a third of `text`: its third coming. In a text that the
+/// model `ended`, only copies with nothing between them count.
+fn repeated_sentences(text: &str, ended: bool) -> Option<Circle> {
+    /// How often a sentence came and came at most, how many words it has, where its second coming begins, and its last.
     struct Seen {
         count: usize,
+        most: usize,
         length: usize,
         second: usize,
+        last: usize,
     }
     let mut seen: HashMap<String, Seen> = HashMap::new();
     let mut total = 0;
+    let mut place = 0;
     let mut third = Vec::new();
     for sentence in text.split(['.', '!', '?', '\n']) {
         let words = normal_words(sentence);
         total += words.len();
-        if words.len() < 5 {
+        // The number of an item stands between nothing.
+        if words
+            .iter()
+            .all(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            continue;
+        }
+        place += 1;
+        if words.len() < 5 || (ended && is_row(sentence)) {
             continue;
         }
         let known = seen.entry(words.join(" ")).or_insert(Seen {
             count: 0,
+            most: 0,
             length: words.len(),
             second: 0,
+            last: place,
         });
+        if ended && known.last + 1 != place {
+            known.count = 0;
+        }
         known.count += 1;
+        known.last = place;
         match known.count {
             2 => known.second = offset_in(text, sentence),
-            3 => third.push(sentence),
+            3 if known.most < 3 => third.push((sentence, known.second)),
             _ => {}
         }
+        known.most = known.most.max(known.count);
     }
-    third.into_iter().find_map(|sentence| {
+    third.into_iter().find_map(|(sentence, second)| {
         let known = seen.get(&normal_words(sentence).join(" "))?;
         let start = offset_in(text, sentence);
-        (known.count * known.length * 3 >= total).then_some(Circle {
+        (known.most * known.length * 3 >= total).then_some(Circle {
             start,
             end: start + sentence.len(),
-            second: known.second,
+            second,
         })
     })
 }

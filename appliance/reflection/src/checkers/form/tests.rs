@@ -84,11 +84,13 @@ fn circles_are_found_wherever_they_close() {
     let sentences = "I am a helpful assistant made for you. Here is one more thought about it. "
         .replace("one", "a fresh")
         + "I am a helpful assistant made for you. And yet. I am a helpful assistant made for you.";
+    let adjacent =
+        "Well. ".to_owned() + &"Drink a lot of water every day!\n".repeat(3) + "That is all there is.";
     for text in [
         words.as_str(),
         cut,
         &characters,
-        &sentences,
+        &adjacent,
         &"hahaha".repeat(20),
         &"no ".repeat(12),
     ] {
@@ -98,6 +100,44 @@ fn circles_are_found_wherever_they_close() {
             "{text}"
         );
     }
+    assert_eq!(
+        found("Tell me about cats.", &sentences, Finish::Length),
+        ["truncated", "repeating"]
+    );
+}
+
+#[test]
+fn a_list_of_like_items_is_no_circle() {
+    let plan = ["Push-ups", "Squats", "Lunges", "Plank"]
+        .iter()
+        .zip(1..)
+        .fold(String::new(), |plan, (name, number)| {
+            format!("{plan}{number}. {name}\n   - 3 sets of 12 reps\n")
+        });
+    let cells = format!("<tr>{}</tr>", "<td></td>".repeat(12));
+    for text in [
+        plan.as_str(),
+        &"- [ ] Task\n".repeat(12),
+        &"- [ ] Write the name of the task here\n".repeat(5),
+        &"<tr><td></td></tr>\n".repeat(14),
+        &cells,
+        &"| name | |\n".repeat(8),
+    ] {
+        assert_eq!(
+            found("Make a plan.", text, Finish::Stop),
+            Vec::<&str>::new(),
+            "{text}"
+        );
+    }
+    assert!(found("Make a plan.", &"- [ ] Task\n".repeat(12), Finish::Length).contains(&"repeating"));
+    assert_eq!(
+        found(
+            "Make a plan.",
+            &format!("- {}", "go on ".repeat(12)),
+            Finish::Stop
+        ),
+        ["repeating"]
+    );
 }
 
 #[test]
