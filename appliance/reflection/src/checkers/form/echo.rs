@@ -79,7 +79,23 @@ fn echoed(subject: &Subject<'_>, text: &str) -> Option<usize> {
         .request
         .iter()
         .find(|turn| turn.speaker == Speaker::System);
-    echoes(subject.asked()).or_else(|| echoes(&system?.text))
+    echoes(subject.asked())
+        .filter(|&count| !is_title(text, count))
+        .or_else(|| echoes(&system?.text))
+}
+
+/// Whether the first `count` words of `text` are a heading, or a line of their own, over more text.
+fn is_title(text: &str, count: usize) -> bool {
+    let text = text.trim_start();
+    let Some(last) = count.checked_sub(1).and_then(|last| words(text).nth(last)) else {
+        return false;
+    };
+    let Some((line, more)) = text.split_once('\n') else {
+        return false;
+    };
+    let heading = line.starts_with('#') || (line.starts_with("**") && line.trim_end().ends_with("**"));
+    let alone = |rest: &str| heading || !rest.contains(char::is_alphanumeric);
+    line.get(last.end()..).is_some_and(alone) && more.contains(char::is_alphanumeric)
 }
 
 /// Whether `text` asks a question behind its first `count` words, at the end of a sentence.

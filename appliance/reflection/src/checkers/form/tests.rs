@@ -187,6 +187,41 @@ fn handing_the_question_back_is_an_echo() {
 }
 
 #[test]
+fn a_title_is_no_echo() {
+    let english = "How to make a chocolate cake at home";
+    let spanish = "Cómo hacer una tarta de chocolate en casa";
+    for (request, text) in [
+        (
+            english,
+            "# How to Make a Chocolate Cake at Home\n\n## Ingredients\n\n- flour\n- cocoa",
+        ),
+        (
+            english,
+            "# How to Make a Chocolate Cake at Home: A Guide\n\n## Ingredients\n\n- flour",
+        ),
+        (
+            english,
+            "**How to make a chocolate cake at home**\n\nMix the flour.",
+        ),
+        (english, "How to make a chocolate cake at home:\nMix the flour."),
+        (
+            spanish,
+            "# Cómo hacer una tarta de chocolate en casa\n\n## Ingredientes\n\n- harina",
+        ),
+    ] {
+        assert_eq!(found(request, text, Finish::Stop), Vec::<&str>::new(), "{text}");
+    }
+    for text in [
+        english,
+        "# How to Make a Chocolate Cake at Home",
+        "How to make a chocolate cake at home\n\n",
+        "How to make a chocolate cake at home is what you ask.\nMix the flour.",
+    ] {
+        assert_eq!(found(english, text, Finish::Stop), ["echo"], "{text}");
+    }
+}
+
+#[test]
 fn handing_the_instructions_back_is_an_echo() {
     let request = [
         Turn::new(
