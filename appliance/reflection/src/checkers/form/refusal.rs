@@ -9,7 +9,7 @@ pub struct Refusal;
 
 /// How much of an answer's beginning is read, bytes.
 const BEGINNING: usize = 240;
-/// How refusals sound, folded.
+/// How refusals begin, folded.
 const REFUSALS: &[&str] = &[
     "i'm sorry, but i can't",
     "i'm sorry, but i cannot",
@@ -64,6 +64,12 @@ const REASONS: &[&str] = &[
     "email", "call", "send", "envia", "llama", "remember", "recuerdas", "refuse", "refusal", "sorry", "apology", "apologise", "apologize",
     "disculpa", "rechaza", "predict", "predice", "lottery", "loteria",
 ];
+/// Words of requests for a text that may well sound like a refusal.
+const WORDINGS: &[&str] = &[
+    "say", "dice", "di", "note", "notes", "nota", "notas", "letter", "letters", "carta", "cartas", "emails",
+];
+/// Beginnings of such words.
+const WORDING_STEMS: &[&str] = &["translat", "traduc", "declin", "rechaz", "apolog", "disculp"];
 /// Questions about the one who answers.
 const PERSONAL: &[&str] = &[
     "do you",
@@ -86,7 +92,7 @@ impl Checker for Refusal {
 
     fn check(&self, subject: &Subject<'_>) -> Vec<Finding> {
         let beginning = fold(head(subject.text.trim_start(), BEGINNING));
-        let refuses = REFUSALS.iter().any(|refusal| beginning.contains(refusal));
+        let refuses = REFUSALS.iter().any(|refusal| beginning.starts_with(refusal));
         if !refuses || has_reason(subject) {
             return Vec::new();
         }
@@ -104,10 +110,14 @@ impl Checker for Refusal {
     }
 }
 
-/// Whether any turn gives a reason to refuse.
+/// Whether any turn gives a reason to refuse, or to write what sounds like it.
 fn has_reason(subject: &Subject<'_>) -> bool {
     subject.request.iter().any(|turn| {
         let words = folded_words(head(&turn.text, READ), 4096);
-        any_of(&words, REASONS) || PERSONAL.iter().any(|personal| phrase(&words, personal))
+        let stems = |word: &String| WORDING_STEMS.iter().any(|stem| word.starts_with(stem));
+        any_of(&words, REASONS)
+            || any_of(&words, WORDINGS)
+            || words.iter().any(stems)
+            || PERSONAL.iter().any(|personal| phrase(&words, personal))
     })
 }

@@ -476,6 +476,21 @@ fn a_refusal_of_something_harmless_is_found() {
             vec![],
         ),
         ("Name three fruits.", "Apples, pears and plums.", vec![]),
+        (
+            "Translate to English: Lo siento, no puedo ir.",
+            "I'm sorry, I can't go.",
+            vec![],
+        ),
+        (
+            "Escribe una carta para rechazar una oferta.",
+            "Lo siento, pero no puedo aceptar la oferta.",
+            vec![],
+        ),
+        (
+            "Name a polite way out.",
+            "You could tell them: I'm sorry, but I can't come.",
+            vec![],
+        ),
     ] {
         assert_eq!(found(request, text, Finish::Stop), expected, "{request}: {text}");
     }
