@@ -37,15 +37,9 @@ const MARKS: &[&str] = &[
     "### Response:",
 ];
 /// Beginnings of lines with which a model asks itself the next question.
-const TURNS: &[&str] = &[
-    "User:",
-    "Human:",
-    "Usuario:",
-    "Assistant:",
-    "Asistente:",
-    "<user>",
-    "<assistant>",
-];
+const ASKING: &[&str] = &["User:", "Human:", "Usuario:", "<user>"];
+/// Beginnings of lines with which it answers it.
+const ANSWERING: &[&str] = &["Assistant:", "Asistente:", "<assistant>"];
 /// Words of requests whose answers may speak of templates or be dialogues.
 #[rustfmt::skip]
 const WANTED: &[&str] = &[
@@ -123,18 +117,41 @@ fn next_mark(text: &str, from: usize) -> Option<(usize, &'static str)> {
             (!struck).then_some((at, *mark))
         });
     let mark = marks.into_iter().find(|(at, _)| outside(*at));
+    let mut both = {
+        let begins = |turns: &[&str]| {
+            text.lines()
+                .any(|line| turns.iter().any(|turn| line.starts_with(turn)))
+        };
+        let mut known = None;
+        move || *known.get_or_insert_with(|| begins(ASKING) && begins(ANSWERING))
+    };
     let turns = text[from..]
         .match_indices('\n')
         .map(|(at, _)| from + at + 1)
         .filter_map(|at| {
-            let turn = TURNS.iter().find(|turn| text[at..].starts_with(**turn))?;
-            (!text[..at].trim().is_empty()).then_some((at, *turn))
+            let rest = &text[at..];
+            let turn = ASKING
+                .iter()
+                .chain(ANSWERING)
+                .find(|turn| rest.starts_with(**turn))?;
+            // A name alone on its line is that of a part or an entity.
+            let line = rest[turn.len()..].lines().next().unwrap_or_default();
+            let speaks = turn.starts_with('<') || line.contains(char::is_alphanumeric);
+            let before = text[..at].trim();
+            (speaks && !before.is_empty() && (is_complete(before) || both())).then_some((at, *turn))
         });
     let turn = turns.into_iter().find(|(at, _)| outside(*at));
     match (mark, turn) {
         (Some(mark), Some(turn)) => Some(if mark.0 < turn.0 { mark } else { turn }),
         (mark, turn) => mark.or(turn),
     }
+}
+
+/// Whether `text` ends as a whole answer does.
+fn is_complete(text: &str) -> bool {
+    text.trim_end_matches(['"', '\'', '”', '’', '»', ')', ']', '*', '_'])
+        .ends_with(['.', '!', '?', '…'])
+        || text.ends_with("```")
 }
 
 /// What is left of `text` without the mark at `start` and what follows; where it begins with marks, what stands

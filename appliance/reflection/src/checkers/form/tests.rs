@@ -398,6 +398,14 @@ fn marks_that_are_wanted_are_left() {
         ("Write a dialogue.", "Hello\nUser: Hi\nAssistant: Hello"),
         ("Show me the code.", "So:\n```\n<|im_end|>\n```\nThat is it."),
         ("Give me a heading.", "### Human rights\nText"),
+        (
+            "Name the entities of a shop.",
+            "These are the entities.\n\nUser:\n- id\n- name\n\nOrder:\n- id",
+        ),
+        (
+            "Who may do what?",
+            "The rights are these:\nUser: read\nOwner: read, write",
+        ),
     ] {
         assert_eq!(found(request, text, Finish::Stop), Vec::<&str>::new(), "{text}");
     }
