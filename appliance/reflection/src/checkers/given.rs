@@ -9,6 +9,8 @@ pub(crate) struct Given<'a> {
     pub text: &'a str,
     /// The rest of the request.
     pub rest: String,
+    /// Whether nothing marks it as a text: neither a name with a colon nor quotes nor a block.
+    pub unmarked: bool,
 }
 
 /// Fewest words of a text that is given.
@@ -38,15 +40,14 @@ const ORDERS: &[&str] = &[
 /// The text that `asked` hands over, if it does.
 pub(crate) fn given(asked: &str) -> Option<Given<'_>> {
     let asked = head(asked, READ);
-    let found = in_block(asked)
+    let marked = in_block(asked)
         .or_else(|| labelled(asked))
-        .or_else(|| quoted(asked))
-        .or_else(|| above(asked))
-        .or_else(|| announced(asked))?;
-    let (start, end) = found;
+        .or_else(|| quoted(asked));
+    let unmarked = marked.is_none();
+    let (start, end) = marked.or_else(|| above(asked)).or_else(|| announced(asked))?;
     let text = asked[start..end].trim();
     let rest = format!("{} {}", &asked[..start], &asked[end..]);
-    (words(text).take(WORDS).count() == WORDS).then_some(Given { text, rest })
+    (words(text).take(WORDS).count() == WORDS).then_some(Given { text, rest, unmarked })
 }
 
 /// A text in triple quotes, or in a block that is no code.

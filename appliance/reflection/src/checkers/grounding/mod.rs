@@ -1,6 +1,7 @@
 //! Grounding: numbers, names and quotations in an answer about a given text that stand nowhere in the request.
 
 mod facts;
+mod reads;
 mod sought;
 
 use facts::{Facts, Loose};
@@ -66,6 +67,15 @@ impl Checker for Grounding {
         }
         let facts = Facts::of(subject);
         let sought = sought(&given);
+        // What stands before a question is a text only if the question is one about it.
+        if given.unmarked
+            && !reads::names_text(&question)
+            && !sought
+                .as_ref()
+                .is_some_and(|sought| !sought.candidates.is_empty() && reads::asks_of(given.text, &question))
+        {
+            return Vec::new();
+        }
         if let Some(finding) = sought
             .as_ref()
             .and_then(|sought| self.wrong_answer(subject, text, &facts, sought))

@@ -186,6 +186,80 @@ fn without_a_given_text_nothing_is_said() {
 }
 
 #[test]
+fn what_is_told_before_a_question_is_no_text() {
+    for (request, answer) in [
+        (
+            "I'm planning a trip to Japan in May.\n\nWhat should I pack?",
+            "Pack light clothes. In Tokyo it is 15 to 24 °C.",
+        ),
+        (
+            "Hi, my name is Ana.\n\nCan you tell me about the Eiffel Tower?",
+            "It is a tower of iron. It was built in 1889 in Paris.",
+        ),
+        (
+            "We visited the Eiffel Tower in 2019.\n\nWhen was the Eiffel Tower built?",
+            "It was built in 1889.",
+        ),
+        (
+            "My son was born in 2015 in Madrid.\n\n¿En qué año se fundó Madrid?",
+            "Se fundó en 865.",
+        ),
+        (
+            "I have 3 cats.\n\nHow many cats are there in the United States?",
+            "There are 58 million cats.",
+        ),
+        (
+            "My cat eats 2 meals.\n\nHow many meals can I give a cat?",
+            "Give it 3 meals.",
+        ),
+        (
+            "Last week my friend told me that she does not want to go to the party with me. I bought the tickets long ago, and \
+             they were not cheap at all. She says she is tired, but I saw her at the cinema with other people on that same day. \
+             What should I do?",
+            "Talk to her. Call the shop Ticketmaster within 14 days.",
+        ),
+    ] {
+        assert_eq!(findings(request, answer), [], "{request}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_a_text_above_is_grounded() {
+    for (request, answer) in [
+        (
+            "The museum was built in 1912 by the architect Clara Holm.\n\nIn which year was the museum built?",
+            "It was built in 1921.",
+        ),
+        (
+            "The museum was built in 1912 by the architect Clara Holm.\n\nWho built the museum?",
+            "Peter Brown built it.",
+        ),
+        (
+            "The book was written by Ada Wong.\n\nWho wrote the book?",
+            "Peter Brown.",
+        ),
+        (
+            "The hotel has 58 rooms, a pool and a garden.\n\nHow many rooms does the hotel have?",
+            "It has 85 rooms.",
+        ),
+        (
+            "El museo fue construido en 1934 por la arquitecta Elena Vidal.\n\n¿Quién construyó el museo?",
+            "Lo construyó Ana Pérez.",
+        ),
+        (
+            "Who came second?\n\nAna Ruiz won the race. Bea Sanz came second and Carla Gil came third.",
+            "Peter Brown.",
+        ),
+        (
+            "The bridge crosses the river Tamar.\n\nAccording to the text, which river does it cross?",
+            "It crosses the river Thames.",
+        ),
+    ] {
+        assert_ne!(findings(request, answer), [], "{request}");
+    }
+}
+
+#[test]
 fn alternatives_are_escaped() {
     assert_eq!(escape("a.b (c) $1"), r"a\.b \(c\) \$1");
 }
