@@ -3,7 +3,7 @@
 use super::expression::{TOKENS, Value, evaluate};
 use super::lex::{Kind, Token, lex};
 use super::number::{Rational, Style};
-use crate::checkers::text::{any_of, fold, folded_words, head, words};
+use crate::checkers::text::{any_of, fold, folded_words, head, phrase, words};
 
 /// A number that an equation states wrongly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,18 @@ const UNUSUAL: &[&str] = &[
     "adivinanza", "joke", "chiste", "broma", "boolean", "booleano", "javascript", "python", "string", "orwell",
     "novel", "novela", "wrong", "incorrect", "false", "falso", "falsa", "incorrecto", "incorrecta", "mistake",
     "mistakes", "error", "errors", "errores", "equivocado", "matrix", "matriz", "matrices", "clock", "reloj",
+    "pm", "java", "xor", "bitwise", "beats", "beat", "compas", "compases", "truncates", "truncated", "truncation",
+];
+/// Two words by which they show it.
+#[rustfmt::skip]
+const UNUSUAL_PHRASES: &[&str] = &[
+    "time signature", "integer division", "integer arithmetic", "two integers", "both integers", "division entera",
+];
+/// Words after a number that count nothing, folded.
+#[rustfmt::skip]
+const LINKS: &[&str] = &[
+    "and", "so", "then", "which", "because", "but", "therefore", "thus", "since", "hence", "y", "asi", "entonces", "porque", "pero", "luego", "que",
+    "is", "not", "while", "es",
 ];
 /// Words before a sum by which a text shows that it does not claim it.
 #[rustfmt::skip]
@@ -57,9 +69,40 @@ const SCALES: &[&str] = &[
 
 /// Whether sums of such a text are left alone.
 pub(crate) fn is_unusual(text: &str) -> bool {
-    folded_words(text, 4096)
-        .iter()
-        .any(|word| UNUSUAL.contains(&word.as_str()))
+    let words = folded_words(text, 4096);
+    // "10 AM" and "10 a.m.", and not "I am" or "5 km a m".
+    let digit = |word: &String| word.starts_with(|c: char| c.is_ascii_digit());
+    let halves =
+        |three: &[String]| digit(&three[0]) && matches!(three[1].as_str(), "a" | "p") && three[2] == "m";
+    let morning = |pair: &[String]| pair[1] == "am" && digit(&pair[0]);
+    // The language, and no degrees.
+    let in_c = (phrase(&words, "in c") || phrase(&words, "en c"))
+        && !any_of(
+            &words,
+            &[
+                "f",
+                "fahrenheit",
+                "k",
+                "kelvin",
+                "degrees",
+                "grados",
+                "convert",
+                "convierte",
+            ],
+        );
+    let joined = |word: &str| {
+        word.strip_suffix("am")
+            .or_else(|| word.strip_suffix("pm"))
+            .is_some_and(|hour| !hour.is_empty() && hour.bytes().all(|b| b.is_ascii_digit()))
+    };
+    any_of(&words, UNUSUAL)
+        || words.iter().any(|word| joined(word))
+        || words.windows(2).any(morning)
+        || words.windows(3).any(halves)
+        || in_c
+        || UNUSUAL_PHRASES.iter().any(|unusual| phrase(&words, unusual))
+        || text.contains("C++")
+        || text.contains("c++")
 }
 
 /// The wrong equations of `text`, in order; `prefer` is tried first where a number can be read in two ways.
@@ -118,7 +161,7 @@ fn check_run(text: &str, tokens: &[Token], at: usize, end: usize, prefer: Style)
     if !run.iter().any(|token| matches!(token.kind, Kind::Equals { .. })) {
         return None;
     }
-    if !stands_alone(text, tokens, at, end) || !is_plain(text, run) {
+    if !stands_alone(text, tokens, at, end) || !is_plain(text, run) || !is_counted(text, tokens, at, end) {
         return None;
     }
     // "Incorrect under every reading" alone is incorrect.
@@ -181,6 +224,63 @@ fn stands_alone(text: &str, tokens: &[Token], at: usize, end: usize) -> bool {
     !fold(sentence)
         .split(|c: char| !c.is_alphanumeric() && c != '\'')
         .any(|word| UNCLAIMED.contains(&word))
+}
+
+/// Whether the numbers of a run and its result count the same things, as far as they say what they count.
+fn is_counted(text: &str, tokens: &[Token], at: usize, end: usize) -> bool {
+    let run = &tokens[at..end];
+    let word = |token: &Token| fold(head(&text[token.start..token.end], 40));
+    let counted: Vec<String> = run
+        .iter()
+        .filter(|token| token.kind == Kind::Word)
+        .map(word)
+        .collect();
+    let result = tokens
+        .get(end)
+        .filter(|token| token.kind == Kind::Word)
+        .map(word)
+        .filter(|word| !LINKS.contains(&word.as_str()));
+    if !counted.is_empty() {
+        return result.is_some_and(|result| counted.iter().all(|one| is_same(one, &result)));
+    }
+    // "Weeks 1 – 4 are 30 minutes", "3/4 = 3 beats": a span or a name, and what it has.
+    let mut operators = run.iter().filter(|token| token.kind.is_operator());
+    let alone = operators
+        .next()
+        .is_some_and(|token| matches!(token.kind, Kind::Minus | Kind::Divide));
+    !(result.is_some() && alone && operators.next().is_none())
+}
+
+/// Whether two folded words name the same unit or thing, one or many.
+fn is_same(one: &str, other: &str) -> bool {
+    let (short, long) = if one.len() < other.len() {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    let plural = long
+        .strip_prefix(short)
+        .is_some_and(|end| matches!(end, "" | "s" | "es"));
+    plural || (super::units::is_unit(one) && super::units::is_unit(other) && super::units::same(one, other))
+}
+
+/// Whether an equation of two numbers is another's notation: a span of years, or a power sign that is another.
+fn is_other_notation(text: &str, calculation: &[Token], value: Rational, said: Rational) -> bool {
+    let [first, sign, second] = calculation else {
+        return false;
+    };
+    let whole = |token: &Token| text[token.start..token.end].parse::<u32>().ok();
+    let (Some(first), Some(second)) = (whole(first), whole(second)) else {
+        return false;
+    };
+    match sign.kind {
+        Kind::Minus => {
+            let year = |n: u32| (1000..2200).contains(&n);
+            year(first) && year(second) && first < second && said == value.negated()
+        }
+        Kind::Power => said == Rational::whole(i128::from(first ^ second)),
+        _ => false,
+    }
 }
 
 /// Whether what follows an equation goes on with it, or asks whether it holds.
@@ -340,6 +440,13 @@ fn check(text: &str, run: &[Token], style: Style) -> Reading {
             value = side.value;
             calculation = tokens;
             continue;
+        }
+        // "Days 3 - 5 are 2": a span, and no subtraction.
+        let negative = value.is_less(Rational::whole(0)).unwrap_or(true);
+        let minus = run.iter().any(|token| token.kind == Kind::Minus);
+        if (minus && negative && word_equals(run)) || is_other_notation(text, calculation, value, side.value)
+        {
+            return Reading::Unreadable;
         }
         return wrong(text, run, tokens, side, value, calculation);
     }

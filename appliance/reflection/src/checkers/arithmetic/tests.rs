@@ -55,6 +55,11 @@ fn wrong_equations_are_mended() {
         (r"\(12 \times 7 = 85\)", r"\(12 \times 7 = 84\)"),
         ("20 entre 4 es igual a 6", "20 entre 4 es igual a 5"),
         ("7 = 3 + 5", "8 = 3 + 5"),
+        ("12 × 7 = 85 eggs", "12 × 7 = 84 eggs"),
+        ("12 - 7 = 4 and so on.", "12 - 7 = 5 and so on."),
+        ("12 eggs - 7 eggs = 4 eggs", "12 eggs - 7 eggs = 5 eggs"),
+        ("2 cats - 1 cat = 2 cats", "2 cats - 1 cat = 1 cats"),
+        ("I am sure that 12 × 7 = 85.", "I am sure that 12 × 7 = 84."),
     ] {
         assert_eq!(repaired("Explain this to me.", text), expected, "{text}");
     }
@@ -117,6 +122,26 @@ fn what_is_right_or_unclear_is_left_alone() {
         "2 ** 3 = 8",
         "3 - 5 = -2",
         "3 − 5 = −2",
+        "10 PM - 6 AM = 8 hours",
+        "9 AM - 5 PM = 8 hours",
+        "10 p.m. - 6 a.m. = 8 hours",
+        "9am to 5pm is 8 hours: 5 - 9 = 8",
+        "3/4 = 3 beats per measure",
+        "4/4 = 4 beats",
+        "3/4 = 3 pulsos",
+        "1/2 tsp = 2.5 ml",
+        "1/2 taza = 120 ml",
+        "1/2 stick = 4 tbsp",
+        "Weeks 1 – 4 are 30 minutes of walking.",
+        "Days 3 - 5 are 2.",
+        "1990 - 2020 = 30 years",
+        "1990 - 2020 = 30",
+        "In Java, 9 / 5 = 1.",
+        "In C, 9 / 5 = 1.",
+        "In C++ the result of 9 / 5 = 1.",
+        "Integer division: 9 / 5 = 1.",
+        "5 ^ 3 = 6",
+        "58 rooms * 72 dollars = 3960 dollars",
     ] {
         assert_eq!(repaired("Explain this to me.", text), "right", "{text}");
     }
@@ -131,6 +156,7 @@ fn the_requests_own_computation_is_computed() {
         ("¿Cuánto es el 15 % de 80?", "15 % de 80 es 12."),
         ("How many minutes are in 3 hours?", "3 hours = 180 minutes"),
         ("convert 5 km to m", "5 kilometers = 5000 meters"),
+        ("Convierte 5 km a m.", "5 kilómetros = 5000 metros"),
         ("Convierte 2,5 horas a minutos.", "2,5 horas = 150 minutos"),
         ("¿Cuántos minutos hay en 3 horas?", "3 horas = 180 minutos"),
         ("How many seconds are in an hour?", "1 hour = 3600 seconds"),
@@ -322,6 +348,10 @@ proptest! {
     #[test]
     fn sums_are_right_and_near_misses_are_not(a in 0_i64..5000, b in 1_i64..5000, off in 1_i64..50) {
         for (sign, value) in [("+", a + b), ("*", a * b), ("-", a - b)] {
+            // What a span of years would say.
+            if sign == "-" && value + off == b - a {
+                continue;
+            }
             let request = format!("What is {a} {sign} {b}?");
             let right = format!("{a} {sign} {b} = {value}");
             let wrong = format!("{a} {sign} {b} = {}", value + off);
