@@ -11,7 +11,7 @@ use crate::confidence::{Confidence, Evidence, Signals, probability};
 use crate::critique::{Language, critique};
 use crate::events::{Event, Sink};
 use crate::generate::{
-    Answer, Constraint, Failure, FailureKind, Finish, Generate, Phase, Piece, Speaker, Task, Turn,
+    Answer, Constraint, Failure, FailureKind, Generate, Phase, Piece, Speaker, Task, Turn,
 };
 use crate::judge::{Judgement, findings};
 use crate::mend::{Mended, mend};

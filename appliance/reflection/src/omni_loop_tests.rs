@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkers::{Finding, Place, Repair, Subject, standard};
 use crate::events::Unwatched;
-use crate::generate::{Begun, Finished, Out, Refused, Scored, Source, Work};
+use crate::generate::{Begun, Finish, Finished, Out, Refused, Scored, Source, Work};
 
 /// What a scripted generator does in one iteration.
 #[derive(Debug, Clone)]
