@@ -225,12 +225,13 @@ pub(super) fn table(text: &str, language: Language) -> Option<String> {
 /// The answer below a title taken from what the request is about.
 pub(super) fn titled(material: &Material<'_>, angular: bool) -> Option<String> {
     let text = material.text.trim_start();
-    let first = lines(text).into_iter().next().map(|span| text[span].to_owned())?;
+    let span = lines(text).into_iter().next()?;
+    let first = &text[span.clone()];
     let bare = first.trim_matches(['#', '*', ' ', '_', '"', '<', '>']);
     let titled = verify::keeps(&Stipulation::Title { angular: false }, text);
     if angular && titled && !bare.is_empty() {
         // The title is there; only its brackets are missing.
-        return Some(format!("<<{bare}>>{}", &text[first.len()..]));
+        return Some(format!("<<{bare}>>{}", &text[span.end..]));
     }
     let topic = topic(material.asked)?;
     Some(if angular {

@@ -343,6 +343,70 @@ fn hostile_texts_are_survived() {
     assert!(asked(&"Include the word \"a\". Answer in 5 words. ".repeat(500)).len() <= MOST_STIPULATIONS);
 }
 
+#[test]
+fn a_quotation_ends_with_the_mark_that_closes_it() {
+    for request in [
+        "Say ”hola\" ñandú",
+        "Explain <<T>é",
+        "Say “x”ñ",
+        "Say <<T>>é",
+        "«a»ñ „b”é ‘c’ó `d`ú",
+    ] {
+        let _ = check(request, "Hola.");
+    }
+    assert_eq!(
+        short("Write a poem. Include the words ”sol\" and “luz”ñ."),
+        ["contains:sol", "contains:luz"]
+    );
+}
+
+#[test]
+fn a_title_below_a_mark_is_put_in_brackets() {
+    let asked = "Write a poem about the sea with a title in double angular brackets, such as <<title>>.";
+    for text in ["🌊\nÉxito\n\nEl mar.", "🌊\n# Éxito\n\nEl mar."] {
+        for finding in check(asked, text) {
+            if let Some(Repair::Rewrite(out)) = finding.repair {
+                assert!(out.starts_with("<<") && out.ends_with("\n\nEl mar."), "{out}");
+            }
+        }
+    }
+}
+
+/// Marks that open and close, of one, two and three bytes, and what may stand beside them.
+fn mark_or_word() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("\""),
+        Just("“"),
+        Just("”"),
+        Just("„"),
+        Just("«"),
+        Just("»"),
+        Just("‘"),
+        Just("’"),
+        Just("'"),
+        Just("`"),
+        Just("<<"),
+        Just(">"),
+        Just(">>"),
+        Just("é"),
+        Just("ñandú"),
+        Just("🌊"),
+        Just("\n"),
+        Just("\n\n"),
+        Just(" "),
+        Just("."),
+        Just(","),
+        Just(":"),
+        Just("# "),
+        Just("**"),
+        Just("- "),
+        Just("include the words "),
+        Just("title"),
+        Just("start with "),
+        Just("Éxito")
+    ]
+}
+
 proptest! {
     #[test]
     fn any_text_is_survived_and_edits_mend(request in any::<String>(), text in any::<String>()) {
@@ -369,6 +433,16 @@ proptest! {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn marks_of_any_length_are_survived(
+        request in proptest::collection::vec(mark_or_word(), 0..24),
+        text in proptest::collection::vec(mark_or_word(), 1..24),
+    ) {
+        let (request, text) = (request.concat(), text.concat());
+        let _ = check(&request, &text);
+        let _ = check("Write a poem with a title in <<double angular brackets>>.", &text);
     }
 
     #[test]

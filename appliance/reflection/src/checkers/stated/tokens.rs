@@ -194,9 +194,9 @@ impl Reader<'_> {
             } else if c == '>' && self.line_start() {
                 let end = self.rest().find('\n').unwrap_or(self.rest().len());
                 self.push(Kind::Break, String::new(), end);
-            } else if let Some((open, close)) = self.quoted(c) {
+            } else if let Some((open, close, closing)) = self.quoted(c) {
                 let span = self.at + open..self.at + close;
-                let end = self.at + close + open;
+                let end = self.at + close + closing;
                 self.out.push(Token {
                     kind: Kind::Quote,
                     folded: String::new(),
@@ -204,7 +204,7 @@ impl Reader<'_> {
                 });
                 let inner = &self.text[self.at + open..self.at + close];
                 let stops = inner.ends_with(['.', '!', '?']);
-                self.at = end.min(self.text.len());
+                self.at = end;
                 // A quotation that ends with a full stop ends the sentence, if a new one begins after it.
                 let next = self.rest().trim_start_matches(' ');
                 if stops && next.len() < self.rest().len() && next.starts_with(char::is_uppercase) {
@@ -222,8 +222,8 @@ impl Reader<'_> {
         }
     }
 
-    /// If a quotation begins here: the length of its opening, and where it closes.
-    fn quoted(&self, c: char) -> Option<(usize, usize)> {
+    /// If a quotation begins here: the length of its opening, where it closes, and the length of what closes it.
+    fn quoted(&self, c: char) -> Option<(usize, usize, usize)> {
         let close = match c {
             '"' => '"',
             '“' | '„' => '”',
@@ -250,7 +250,11 @@ impl Reader<'_> {
                         || !inner[i + d.len_utf8()..].starts_with(char::is_alphanumeric)))
         });
         match ends {
-            Some((i, d)) if d == close && i > 0 => Some((open, open + i)),
+            Some((i, d)) if d == close && i > 0 => {
+                let double = c == '<' && inner[i..].starts_with(">>");
+                let closing = if double { 2 } else { d.len_utf8() };
+                Some((open, open + i, closing))
+            }
             _ => None,
         }
     }
