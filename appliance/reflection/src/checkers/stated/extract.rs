@@ -7,7 +7,123 @@ use super::page::{Mode, Page};
 use super::pattern::{Match, Reading};
 use super::spanish::SPANISH;
 use super::tokens::{Kind, Token, tokens};
-use super::{MOST_ASKED, Stipulation, Unit};
+use super::{ListKind, MOST_ASKED, Stipulation, Unit};
+
+/// After these a form is one of the answer.
+const GIVES: &[&str] = &[
+    "answer",
+    "answers",
+    "respond",
+    "response",
+    "reply",
+    "give",
+    "return",
+    "output",
+    "present",
+    "list",
+    "put",
+    "write",
+    "format",
+    "provide",
+    "produce",
+    "generate",
+    "create",
+    "make",
+    "organize",
+    "organise",
+    "arrange",
+    "summarize",
+    "summarise",
+    "compare",
+    "display",
+    "want",
+    "need",
+    "convert",
+    "tell",
+    "responde",
+    "responda",
+    "respondas",
+    "respondeme",
+    "respuesta",
+    "salida",
+    "contesta",
+    "conteste",
+    "contestame",
+    "devuelve",
+    "devuelva",
+    "devuelveme",
+    "da",
+    "dame",
+    "deme",
+    "danos",
+    "escribe",
+    "escriba",
+    "escribeme",
+    "presenta",
+    "presente",
+    "presentame",
+    "pon",
+    "ponga",
+    "ponme",
+    "ponlo",
+    "enumera",
+    "genera",
+    "crea",
+    "haz",
+    "hazme",
+    "organiza",
+    "ordena",
+    "resume",
+    "compara",
+    "convierte",
+    "entrega",
+    "quiero",
+    "necesito",
+    "formatea",
+];
+/// After these it is what they tell of.
+const TELLS_OF: &[&str] = &[
+    "explain",
+    "describe",
+    "find",
+    "help",
+    "show",
+    "difference",
+    "differences",
+    "code",
+    "how",
+    "example",
+    "examples",
+    "remove",
+    "sort",
+    "reverse",
+    "access",
+    "loop",
+    "search",
+    "explica",
+    "explique",
+    "explicame",
+    "describa",
+    "encuentra",
+    "encontrar",
+    "halla",
+    "busca",
+    "buscar",
+    "ayuda",
+    "ayudame",
+    "muestra",
+    "muestrame",
+    "diferencia",
+    "diferencias",
+    "codigo",
+    "como",
+    "ejemplo",
+    "ejemplos",
+    "quitar",
+    "eliminar",
+    "ordenar",
+    "recorrer",
+];
 
 impl Page<'_> {
     /// The count that a rule states, if it is one of the answer as a whole.
@@ -156,6 +272,26 @@ impl Page<'_> {
             .is_some_and(|token| starts.iter().any(|start| token.folded.starts_with(start)))
     }
 
+    /// Whether "in JSON", "in a table" or "in a list" says where something is, not how to answer: the form of the
+    /// answer follows a command to give one.
+    fn is_place(&self, at: usize, end: usize, meaning: Meaning) -> bool {
+        let word = |i: usize| self.tokens[i].folded.as_str();
+        let forms = |i: usize| matches!(word(i), "format" | "form" | "formato" | "forma" | "markdown");
+        let bulleted = matches!(meaning, Meaning::List(ListKind::Bulleted));
+        let numbered = |i: usize| matches!(word(i), "numbered" | "numerada");
+        let inside = matches!(word(at), "in" | "en");
+        if !inside || bulleted || (at..end).any(|i| forms(i) || numbered(i)) {
+            return false;
+        }
+        let light = |i: usize| self.is(i, role::ADVERB | role::WITH | role::AND) || self.is_mark(i);
+        if (self.start..at).all(light) {
+            return false;
+        }
+        let tells = (self.start..at).rev().find(|&i| TELLS_OF.contains(&word(i)));
+        let gives = |i: usize| GIVES.contains(&word(i)) && (tells.is_none() || self.may_begin(i));
+        !(tells.map_or(self.start, |i| i + 1)..at).any(gives)
+    }
+
     /// What the rule asks; several where a list follows. With it, one past the last token it took.
     fn read(&self, at: usize, found: &Match, meaning: Meaning) -> (Vec<Stipulation>, usize) {
         let one = |stipulation: Option<Stipulation>| (stipulation.into_iter().collect(), found.end);
@@ -211,6 +347,9 @@ impl Page<'_> {
                     .and_then(|i| self.lexicon.tongue(&self.tokens[i].folded));
                 let both = self.is(found.end, role::LETTER_AND) && self.tongue(found.end + 1);
                 one(tongue.filter(|_| !both).map(Stipulation::Language))
+            }
+            Meaning::Json | Meaning::Table | Meaning::List(_) if self.is_place(at, found.end, meaning) => {
+                one(None)
             }
             Meaning::Json => one(Some(Stipulation::Json)),
             Meaning::Table => one(Some(Stipulation::Table)),

@@ -13,8 +13,11 @@ pub(super) fn capitalised(word: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The answer as a list: its lines, the parts after its colon, or its sentences.
+/// The answer as a list: its lines, the parts after its colon, or its sentences. Code is left as it is.
 pub(super) fn listed(text: &str, kind: ListKind, bounds: Option<(usize, Option<usize>)>) -> Option<String> {
+    if text.contains("```") {
+        return None;
+    }
     let (least, most) = bounds.unwrap_or((1, None));
     let existing = items(text);
     let mut intro = "";
@@ -199,8 +202,11 @@ pub(super) fn json(text: &str) -> Option<String> {
     })
 }
 
-/// Lines of the form "label: text" as a table.
+/// Lines of the form "label: text" as a table. Code is left as it is.
 pub(super) fn table(text: &str, language: Language) -> Option<String> {
+    if text.contains("```") {
+        return None;
+    }
     let mut rows = Vec::new();
     for span in lines(text).into_iter().take(64) {
         let line = &text[span];

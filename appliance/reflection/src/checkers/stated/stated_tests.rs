@@ -372,6 +372,44 @@ fn a_title_below_a_mark_is_put_in_brackets() {
     }
 }
 
+#[test]
+fn a_form_is_asked_of_the_answer_not_of_its_topic() {
+    for topic in [
+        "Explain the difference between arrays and objects in JSON.",
+        "Find the largest number in a list.",
+        "Show me Python code to remove duplicates in a list.",
+        "Explain what a primary key is in a table.",
+        "Explain how to return data in JSON.",
+        "Explica la diferencia entre arreglos y objetos en JSON.",
+        "Encuentra el número mayor en una lista.",
+        "Explica qué es una clave primaria en una tabla.",
+    ] {
+        assert_eq!(short(topic), [""; 0], "{topic}");
+    }
+    for (request, form) in [
+        ("Return the data in JSON.", "json"),
+        ("Explain the tides and give your answer in a table.", "table"),
+        ("Explain the tides as a table.", "table"),
+        ("Describe the tides in table form.", "table"),
+        ("What is the tide? In JSON, please.", "json"),
+        ("Devuelve los datos en JSON.", "json"),
+        ("Explica las mareas como una tabla.", "table"),
+        ("Pon los planetas en una tabla.", "table"),
+    ] {
+        assert_eq!(short(request), [form], "{request}");
+    }
+}
+
+#[test]
+fn code_is_not_made_a_list_or_a_table() {
+    let text = "One: a\nTwo: b\n```\nlet a: u8 = 1;\nlet b: u8 = 2;\n```";
+    for wish in ["Answer as a table.", "Use a bulleted list."] {
+        for finding in check(wish, text) {
+            assert!(!matches!(finding.repair, Some(Repair::Rewrite(_))), "{wish}");
+        }
+    }
+}
+
 /// Marks that open and close, of one, two and three bytes, and what may stand beside them.
 fn mark_or_word() -> impl Strategy<Value = &'static str> {
     prop_oneof![
