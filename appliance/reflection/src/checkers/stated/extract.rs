@@ -339,6 +339,14 @@ impl Page<'_> {
                 };
                 one((!of_a_part).then_some(case))
             }
+            // "To avoid comma splices" names something else.
+            Meaning::Without(_)
+                if matches!(self.tokens[found.end - 1].folded.as_str(), "comma" | "coma")
+                    && self.inside(found.end).is_some_and(|t| t.kind == Kind::Word)
+                    && !self.is(found.end, role::ADVERB | role::AND) =>
+            {
+                one(None)
+            }
             Meaning::Without(mark) => one(Some(Stipulation::Without(mark))),
             Meaning::Quoted => one(Some(Stipulation::Quoted)),
             Meaning::Language => {
@@ -346,7 +354,17 @@ impl Page<'_> {
                     .tongue
                     .and_then(|i| self.lexicon.tongue(&self.tokens[i].folded));
                 let both = self.is(found.end, role::LETTER_AND) && self.tongue(found.end + 1);
-                one(tongue.filter(|_| !both).map(Stipulation::Language))
+                // "In Spanish with an English translation" is an answer in two.
+                let other = self.tokens.iter().any(|token| {
+                    let word = token.folded.as_str();
+                    let names = [&*ENGLISH, &*SPANISH]
+                        .iter()
+                        .find_map(|lexicon| lexicon.tongue(word));
+                    names.is_some_and(|named| Some(named) != tongue)
+                        || word.starts_with("translat")
+                        || word.starts_with("traduc")
+                });
+                one(tongue.filter(|_| !both && !other).map(Stipulation::Language))
             }
             Meaning::Json | Meaning::Table | Meaning::List(_) if self.is_place(at, found.end, meaning) => {
                 one(None)

@@ -4,6 +4,7 @@
 use super::count::{self, count, ends_sentence, items, marker, sentences};
 use super::rewrite::{Material, rewrites};
 use super::shape::{LONGEST_KEPT, Shape, literal, repeated};
+use super::tokens::tokens;
 use super::verify::{as_usize, keeps, occurrences, placeholders};
 use super::{Stipulation, Tongue, Unit};
 use crate::checkers::{Repair, Subject};
@@ -171,13 +172,15 @@ fn resume(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>) -> O
             let begins = all
                 .iter()
                 .any(|s| matches!(s, Stipulation::StartsWith(_) | Stipulation::Count { .. }));
+            // A poem does not begin with "The answer is".
+            let composed = words_of(subject.asked()).any(|word| COMPOSED.contains(&word.as_str()));
             let opening = opening(*tongue);
             let insert = if all.contains(&Stipulation::LowerCase) {
                 opening.to_lowercase()
             } else {
                 opening.to_owned()
             };
-            (!begins).then_some(Repair::Resume {
+            (!begins && !composed).then_some(Repair::Resume {
                 keep: 0,
                 insert,
                 constraint: None,
@@ -185,6 +188,90 @@ fn resume(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>) -> O
         }
         _ => None,
     }
+}
+
+/// Texts that are composed: none begins with "The answer is".
+const COMPOSED: &[&str] = &[
+    "poem",
+    "poems",
+    "letter",
+    "story",
+    "stories",
+    "email",
+    "mail",
+    "message",
+    "essay",
+    "haiku",
+    "limerick",
+    "song",
+    "joke",
+    "tweet",
+    "post",
+    "speech",
+    "dialogue",
+    "slogan",
+    "motto",
+    "riddle",
+    "recipe",
+    "tale",
+    "verse",
+    "fable",
+    "ode",
+    "invitation",
+    "toast",
+    "article",
+    "note",
+    "paragraph",
+    "sentence",
+    "review",
+    "bio",
+    "biography",
+    "rap",
+    "script",
+    "blurb",
+    "caption",
+    "headline",
+    "advert",
+    "ad",
+    "greeting",
+    "memo",
+    "poema",
+    "poemas",
+    "carta",
+    "cuento",
+    "cuentos",
+    "historia",
+    "correo",
+    "mensaje",
+    "ensayo",
+    "cancion",
+    "chiste",
+    "tuit",
+    "discurso",
+    "dialogo",
+    "lema",
+    "eslogan",
+    "adivinanza",
+    "receta",
+    "relato",
+    "verso",
+    "fabula",
+    "oda",
+    "invitacion",
+    "anuncio",
+    "articulo",
+    "nota",
+    "parrafo",
+    "frase",
+    "oracion",
+    "resena",
+    "biografia",
+    "saludo",
+    "felicitacion",
+];
+
+fn words_of(text: &str) -> impl Iterator<Item = String> {
+    tokens(text).into_iter().map(|token| token.folded)
 }
 
 /// Words by which a model stays in a language.

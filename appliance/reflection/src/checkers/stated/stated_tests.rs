@@ -401,6 +401,43 @@ fn a_form_is_asked_of_the_answer_not_of_its_topic() {
 }
 
 #[test]
+fn a_comma_or_a_language_of_the_topic_is_not_asked_for() {
+    for topic in [
+        "Give me three tips to avoid comma splices.",
+        "Explica los números sin coma flotante.",
+        "Write a short poem in Spanish with an English translation.",
+        "Escribe un poema en inglés con su traducción.",
+    ] {
+        assert_eq!(short(topic), [""; 0], "{topic}");
+    }
+    assert_eq!(short("Describe the sea. Never use a comma."), ["no:commas"]);
+    assert_eq!(
+        short("Describe el mar. Sin ninguna coma, por favor."),
+        ["no:commas"]
+    );
+    assert_eq!(
+        short("Write a poem in Spanish about the sea."),
+        ["language:spanish"]
+    );
+}
+
+#[test]
+fn a_poem_does_not_begin_as_an_answer() {
+    let text = "The sea is blue and the waves are tall, and the wind that comes with the night is cold.";
+    let repairs = |request: &str| {
+        check(request, text)
+            .into_iter()
+            .map(|f| f.repair)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(repairs("Write a poem in Spanish about the sea."), [None]);
+    assert!(matches!(
+        repairs("What is the sea like? Answer in Spanish.").as_slice(),
+        [Some(Repair::Resume { keep: 0, .. })]
+    ));
+}
+
+#[test]
 fn code_is_not_made_a_list_or_a_table() {
     let text = "One: a\nTwo: b\n```\nlet a: u8 = 1;\nlet b: u8 = 2;\n```";
     for wish in ["Answer as a table.", "Use a bulleted list."] {
