@@ -102,16 +102,17 @@ pub fn verify(sources: Vec<Source>, signed: &[Signed], kept: usize) -> Result<Pr
         proof: Proof::default(),
         last: Hash::ZERO,
         before: None,
-        pruned: None,
+        first,
+        beginning: Hash::ZERO,
+        pruned: false,
         running: false,
     };
     let count = sources.len();
-    let mut beginning = Hash::ZERO;
     for (expected, source) in (first..).zip(sources) {
         if source.number != expected {
             return Err(broken(expected, 1, "the file is missing".to_owned()));
         }
-        walk.file(source, expected == first, expected == newest, &mut beginning)?;
+        walk.file(source, expected == first, expected == newest)?;
     }
     // What was signed must be there; walking found every signed line that exists to be the same.
     let beyond = walk.signed.iter().find(|((file, _), _)| *file >= first);
@@ -120,9 +121,8 @@ pub fn verify(sources: Vec<Source>, signed: &[Signed], kept: usize) -> Result<Pr
         return Err(broken(*file, *line, what));
     }
     if first > 1 {
-        let legitimate = walk.pruned == Some((first - 1, beginning));
         let enough = usize::try_from(newest - first + 1).is_ok_and(|there| there >= kept);
-        if !legitimate || !enough {
+        if !walk.pruned || !enough {
             let what = "the files before it are missing, and no record says that they were removed for being too many";
             return Err(broken(first, 1, what.to_owned()));
         }
@@ -149,20 +149,18 @@ struct Walk<'a> {
     last: Hash,
     /// Where that line is; `None` at the beginning.
     before: Option<(u64, u64)>,
-    /// The newest file that a record says was removed, and its last line.
-    pruned: Option<(u64, Hash)>,
+    /// The first file, and what its first record goes on from.
+    first: u64,
+    beginning: Hash,
+    /// Whether any record says that the file before the first was removed. While files are rotated, more are removed
+    /// than were missing when the files were opened: the last such record may speak of one that is still here.
+    pruned: bool,
     /// Whether a start was not followed by a stop yet.
     running: bool,
 }
 
 impl Walk<'_> {
-    fn file(
-        &mut self,
-        source: Source,
-        is_first: bool,
-        is_last: bool,
-        beginning: &mut Hash,
-    ) -> Result<(), VerifyError> {
+    fn file(&mut self, source: Source, is_first: bool, is_last: bool) -> Result<(), VerifyError> {
         let number = source.number;
         let failed = |source| VerifyError::Io {
             file: folder::name(number),
@@ -195,7 +193,7 @@ impl Walk<'_> {
             let record: Record = serde_json::from_slice(&bytes)
                 .map_err(|e| broken(number, line, format!("it is no record: {e}")))?;
             if is_first && line == 1 {
-                *beginning = record.prev;
+                self.beginning = record.prev;
                 if number == 1 && record.prev != Hash::ZERO {
                     let what = "it is not the first record of a log: records before it are missing";
                     return Err(broken(number, line, what.to_owned()));
@@ -273,7 +271,9 @@ impl Walk<'_> {
                 self.running = true;
             }
             Event::Repaired { .. } => proof.repaired += 1,
-            Event::Pruned { file, last } => self.pruned = Some((file, last)),
+            Event::Pruned { file, last } => {
+                self.pruned |= file.checked_add(1) == Some(self.first) && last == self.beginning;
+            }
             Event::Lost => {}
         }
         proof.from.get_or_insert_with(|| record.time.clone());

@@ -282,6 +282,18 @@ fn pruning_is_legitimate_where_a_record_says_so_and_enough_is_left() {
 }
 
 #[test]
+fn a_log_read_while_files_are_removed_is_not_broken() {
+    // The third file was opened, and removed before the sixth was read, which says so.
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    made(before.path(), 5, 2, 3);
+    let heads = made(after.path(), 6, 2, 3);
+    let third = crate::folder::name(3);
+    std::fs::copy(before.path().join(&third), after.path().join(&third)).unwrap();
+    let proof = proven(after.path(), &heads).unwrap();
+    assert_eq!((proof.files, proof.pruned), (4, Some(2)));
+}
+
+#[test]
 fn the_newest_records_are_shown_oldest_first() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path(), 2, 3, 3);
