@@ -2,15 +2,16 @@
 //! handing its files to the admin. It never reads the log: what is in there came from the LAN.
 //!
 //! The gateway holds no key, so that whoever takes it over can write anything from then on, and nothing anew that was
-//! signed before: a head that goes back is not signed.
+//! signed before: a head that goes back is not signed. Nor can it have removed what contradicts it by reporting a lot:
+//! only their age thins checkpoints out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,13 +38,22 @@ const BACK: &str = "audit history";
 
 /// Heads that wait to be signed.
 const QUEUE: usize = 16;
-/// Shortest time between two signatures, whatever the gateway reports.
+/// Shortest time between two looks at what the gateway reports.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Most checkpoints of one file that are kept; each says all of what came before it, and the older ones only how far
-/// back something was changed.
-const KEPT: usize = 32;
-/// Checkpoints of files this much older than the newest are removed: the log keeps 64.
+/// Shortest time between two signatures. A head that comes earlier waits.
+const MINUTE: Duration = Duration::from_secs(60);
+/// First heads of new files that are signed without waiting, until a minute passed without.
+const EARLY: u32 = 8;
+/// How many files further a head may be than the one before it.
+const STEP: u64 = 4;
+/// Time between two rounds of thinning out.
+const ROUND: Duration = Duration::from_secs(3600);
+/// All checkpoints younger than this are kept; of older ones the last of each file and hour, seconds.
+const YOUNG: i64 = 24 * 3600;
+/// Checkpoints of files this much older than the newest, and older than [`OLD`], are removed: the log keeps 64.
 const FILES: u64 = 128;
+/// Seconds.
+const OLD: i64 = 90 * 24 * 3600;
 /// Most checkpoints that are looked at.
 const MAX_CHECKPOINTS: usize = 4096;
 
@@ -166,87 +176,221 @@ impl Checkpoints {
 }
 
 fn run(folder: &Path, problems: &Problems, queue: &Receiver<Job>) {
-    while let Ok((head, identity)) = queue.recv() {
-        // Of several of one file the last says all; of another file, its last line is wanted too.
-        let mut heads = BTreeMap::from([(head.file, head)]);
-        for (head, _) in queue.try_iter() {
-            heads.insert(head.file, head);
-        }
-        for head in heads.into_values() {
-            match keep(folder, &head, &identity, Timestamp::now()) {
-                Ok(Kept::Signed) => problems.clear(SIGNING),
-                Ok(Kept::Known) => {}
-                Ok(Kept::Back(file, line)) => problems.set(
-                    BACK,
-                    format!(
-                        "the audit log went back: file {} line {} was reported, and file {file} line {line} is signed \
-                         already; see: sarai audit verify. If the log was removed on purpose, remove {} too",
-                        head.file,
-                        head.line,
-                        folder.display()
-                    ),
-                ),
-                Err(e) => problems.set(SIGNING, format!("the audit log cannot be signed: failed to {e}")),
+    let mut signer = Signer::new(folder);
+    loop {
+        match queue.recv_timeout(signer.pause(Instant::now())) {
+            Ok(job) => {
+                // Of several of one file the last says all; of another file, its last line is wanted too.
+                let mut jobs = BTreeMap::from([(job.0.file, job)]);
+                for job in queue.try_iter() {
+                    jobs.insert(job.0.file, job);
+                }
+                for job in jobs.into_values() {
+                    let (file, line) = (job.0.file, job.0.line);
+                    let kept = signer.take(job, Timestamp::now(), Instant::now());
+                    tell(problems, folder, (file, line), kept);
+                }
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                if let Some((at, kept)) = signer.sign_waiting(Timestamp::now(), Instant::now()) {
+                    tell(problems, folder, at, kept);
+                }
+                return;
+            }
+        }
+        if signer.is_due(Instant::now())
+            && let Some((at, kept)) = signer.sign_waiting(Timestamp::now(), Instant::now())
+        {
+            tell(problems, folder, at, kept);
         }
         std::thread::sleep(PAUSE);
     }
 }
 
+fn tell(problems: &Problems, folder: &Path, (file, line): (u64, u64), kept: Result<Kept, AuditError>) {
+    let (went, (last_file, last_line)) = match kept {
+        Ok(Kept::Signed { anew }) => {
+            problems.clear(SIGNING);
+            if anew {
+                problems.clear(BACK);
+            }
+            return;
+        }
+        Ok(Kept::Known | Kept::Waits) => return,
+        Ok(Kept::Back(file, line)) => ("went back", (file, line)),
+        Ok(Kept::Jumped(file, line)) => ("jumped", (file, line)),
+        Err(e) => {
+            return problems.set(SIGNING, format!("the audit log cannot be signed: failed to {e}"));
+        }
+    };
+    problems.set(
+        BACK,
+        format!(
+            "the audit log {went}: file {file} line {line} was reported after file {last_file} line {last_line}, and is \
+             not signed; see: sarai audit verify. If the log was removed on purpose, empty {} too",
+            folder.display()
+        ),
+    );
+}
+
 /// What became of a head.
 #[derive(Debug, PartialEq, Eq)]
 enum Kept {
-    Signed,
-    /// It is signed already.
+    Signed {
+        /// It is the first: there was no checkpoint, or no longer.
+        anew: bool,
+    },
+    /// It, or a later one, is to be signed already.
     Known,
-    /// A later one is.
+    /// It is signed in a minute, unless a later one is.
+    Waits,
+    /// A later one is signed.
     Back(u64, u64),
+    /// It is further from this one than a log gets.
+    Jumped(u64, u64),
 }
 
-fn keep(folder: &Path, head: &AuditHead, identity: &Identity, now: Timestamp) -> Result<Kept, AuditError> {
-    let sha256: Digest = head.sha256.parse().map_err(|e: sarai_trust::ParseDigestError| {
-        AuditError::Trust(TrustError::InvalidDocument {
-            reason: e.to_string(),
-        })
-    })?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(failed("make", folder))?;
-    let there = list(folder)?;
-    match there.last() {
-        Some(last) if *last == (head.file, head.line) => return Ok(Kept::Known),
-        Some((file, line)) if (*file, *line) > (head.file, head.line) => return Ok(Kept::Back(*file, *line)),
-        _ => {}
+/// Decides which heads are signed, and when.
+struct Signer {
+    folder: PathBuf,
+    /// When the last one was.
+    signed: Option<Instant>,
+    /// First heads of new files signed since a minute passed without a signature.
+    early: u32,
+    /// The newest head that waits.
+    waiting: Option<Job>,
+    /// When the checkpoints were last thinned out.
+    thinned: Option<Instant>,
+}
+
+impl Signer {
+    fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            signed: None,
+            early: 0,
+            waiting: None,
+            thinned: None,
+        }
     }
-    let (document, signature) = Checkpoint::new(head.file, head.line, sha256, now).sign(&identity.device)?;
-    let path = folder.join(name(head.file, head.line));
-    // The document last: while it is not there, nobody misses it.
-    atomic::write(&signature_of(&path), &signature, 0o600)?;
-    atomic::write(&path, document.as_bytes(), 0o600)?;
-    thin(folder, &there, head.file);
-    Ok(Kept::Signed)
+
+    fn a_minute_passed(&self, at: Instant) -> bool {
+        self.signed
+            .is_none_or(|signed| at.duration_since(signed) >= MINUTE)
+    }
+
+    fn is_due(&self, at: Instant) -> bool {
+        self.waiting.is_some() && self.a_minute_passed(at)
+    }
+
+    /// How long there is nothing to sign.
+    fn pause(&self, at: Instant) -> Duration {
+        match (&self.waiting, self.signed) {
+            (Some(_), Some(signed)) => MINUTE.saturating_sub(at.duration_since(signed)),
+            _ => MINUTE,
+        }
+    }
+
+    fn take(&mut self, job: Job, now: Timestamp, at: Instant) -> Result<Kept, AuditError> {
+        let signed = list(&self.folder)?.last().copied();
+        if signed.is_none() {
+            // What waits may be of a log that the admin removed.
+            (self.signed, self.waiting) = (None, None);
+        }
+        let place = (job.0.file, job.0.line);
+        let waiting = self.waiting.as_ref().map(|(head, _)| (head.file, head.line));
+        match signed {
+            Some(last) if last == place => return Ok(Kept::Known),
+            Some(last) if last > place => return Ok(Kept::Back(last.0, last.1)),
+            _ if waiting >= Some(place) => return Ok(Kept::Known),
+            _ => {}
+        }
+        // Only the last of many files in a minute is signed: what counts is how far it is from the one reported before.
+        if let Some(last) = signed.max(waiting)
+            && place.0 > last.0.saturating_add(STEP)
+        {
+            return Ok(Kept::Jumped(last.0, last.1));
+        }
+        let new_file = signed.is_none_or(|(file, _)| place.0 > file);
+        if self.a_minute_passed(at) {
+            self.early = 0;
+        } else if new_file && self.early < EARLY {
+            self.early += 1;
+        } else {
+            self.waiting = Some(job);
+            return Ok(Kept::Waits);
+        }
+        self.waiting = None;
+        self.sign(&job, now, at)
+    }
+
+    /// Signs what waits, if anything.
+    fn sign_waiting(
+        &mut self,
+        now: Timestamp,
+        at: Instant,
+    ) -> Option<((u64, u64), Result<Kept, AuditError>)> {
+        let job = self.waiting.take()?;
+        Some(((job.0.file, job.0.line), self.sign(&job, now, at)))
+    }
+
+    fn sign(&mut self, (head, identity): &Job, now: Timestamp, at: Instant) -> Result<Kept, AuditError> {
+        // Also when that fails: a disk that takes nothing is not tried more often.
+        self.signed = Some(at);
+        let sha256: Digest = head.sha256.parse().map_err(|e: sarai_trust::ParseDigestError| {
+            AuditError::Trust(TrustError::InvalidDocument {
+                reason: e.to_string(),
+            })
+        })?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(failed("make", &self.folder))?;
+        let anew = list(&self.folder)?.is_empty();
+        let (document, signature) =
+            Checkpoint::new(head.file, head.line, sha256, now).sign(&identity.device)?;
+        let path = self.folder.join(name(head.file, head.line));
+        // The document last: while it is not there, nobody misses it.
+        atomic::write(&signature_of(&path), &signature, 0o600)?;
+        atomic::write(&path, document.as_bytes(), 0o600)?;
+        if self
+            .thinned
+            .is_none_or(|thinned| at.duration_since(thinned) >= ROUND)
+        {
+            self.thinned = Some(at);
+            let keyring = Keyring::default().with_device(&identity.device.certificate_bytes()?)?;
+            thin(&self.folder, &keyring, now)?;
+        }
+        Ok(Kept::Signed { anew })
+    }
 }
 
-/// Removes checkpoints of files that are long gone, and every second one of a file that has too many.
-fn thin(folder: &Path, there: &[(u64, u64)], newest: u64) {
-    let old = there
-        .iter()
-        .filter(|(file, _)| file.saturating_add(FILES) < newest);
-    let of_file: Vec<_> = there.iter().filter(|(file, _)| *file == newest).collect();
-    let dense = of_file
-        .iter()
-        .skip(1)
-        .step_by(2)
-        .filter(|_| of_file.len() >= KEPT);
-    for (file, line) in old.chain(dense.copied()) {
-        let path = folder.join(name(*file, *line));
-        // What cannot be removed now is tried again with the next one.
-        if std::fs::remove_file(&path).is_ok() {
+/// Removes checkpoints by the time that they were signed at: all but the last of each file and hour once they are a
+/// day old, and those of files that are long gone. One that does not hold stays, for the admin to see.
+fn thin(folder: &Path, keyring: &Keyring, now: Timestamp) -> Result<(), AuditError> {
+    let there = list(folder)?;
+    let newest = there.last().map_or(0, |(file, _)| *file);
+    let mut later = BTreeSet::new();
+    for (file, line) in there.into_iter().rev() {
+        let path = folder.join(name(file, line));
+        let Ok(checkpoint) = check(&path, keyring) else {
+            continue;
+        };
+        if (checkpoint.file, checkpoint.line) != (file, line) {
+            continue;
+        }
+        let time = checkpoint.time.as_second();
+        let age = now.as_second().saturating_sub(time);
+        let followed = !later.insert((file, time.div_euclid(3600)));
+        let gone = file.saturating_add(FILES) < newest;
+        // What cannot be removed now is tried again in the next round.
+        if ((age > YOUNG && followed) || (age > OLD && gone)) && std::fs::remove_file(&path).is_ok() {
             let _ = std::fs::remove_file(signature_of(&path));
         }
     }
+    Ok(())
 }
 
 fn name(file: u64, line: u64) -> String {
@@ -383,13 +527,20 @@ mod tests {
     #[test]
     fn a_head_is_signed_once_and_never_goes_back() {
         let dir = tempfile::tempdir().unwrap();
-        let (identity, folder) = (identity(dir.path()), dir.path().join("checkpoints"));
-        let keep = |file, line| keep(&folder, &head(file, line), &identity, Timestamp::now()).unwrap();
-        assert_eq!(keep(1, 5), Kept::Signed);
+        let (identity, folder) = (Arc::new(identity(dir.path())), dir.path().join("checkpoints"));
+        let (mut signer, mut at) = (Signer::new(&folder), Instant::now());
+        let mut keep = |file, line| {
+            at += MINUTE;
+            let job = (head(file, line), Arc::clone(&identity));
+            signer.take(job, Timestamp::now(), at).unwrap()
+        };
+        assert_eq!(keep(1, 5), Kept::Signed { anew: true });
         assert_eq!(keep(1, 5), Kept::Known);
-        assert_eq!(keep(1, 9), Kept::Signed);
-        assert_eq!(keep(2, 1), Kept::Signed);
+        assert_eq!(keep(1, 9), Kept::Signed { anew: false });
+        assert_eq!(keep(2, 1), Kept::Signed { anew: false });
         assert_eq!(keep(1, 10), Kept::Back(2, 1));
+        assert_eq!(keep(3 + STEP, 1), Kept::Jumped(2, 1));
+        assert_eq!(keep(u64::MAX, 1), Kept::Jumped(2, 1));
         assert_eq!(list(&folder).unwrap(), [(1, 5), (1, 9), (2, 1)]);
         let keyring = Keyring::default()
             .with_device(&identity.device.certificate_bytes().unwrap())
@@ -406,22 +557,99 @@ mod tests {
             sha256: "no".into(),
             ..head(3, 1)
         };
-        assert!(super::keep(&folder, &wrong, &identity, Timestamp::now()).is_err());
+        let job = (wrong, Arc::clone(&identity));
+        assert!(signer.take(job, Timestamp::now(), at + MINUTE).is_err());
     }
 
     #[test]
-    fn checkpoints_are_thinned_out_and_the_newest_stays() {
+    fn checkpoints_are_thinned_out_by_age_and_the_last_of_each_hour_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let (identity, folder) = (identity(dir.path()), dir.path().join("checkpoints"));
-        for line in 1..=100 {
-            keep(&folder, &head(1, line), &identity, Timestamp::now()).unwrap();
+        let (identity, folder) = (Arc::new(identity(dir.path())), dir.path().join("checkpoints"));
+        let keyring = Keyring::default()
+            .with_device(&identity.device.certificate_bytes().unwrap())
+            .unwrap();
+        let mut signer = Signer::new(&folder);
+        // Nothing is thinned out but by the test.
+        signer.thinned = Some(Instant::now());
+        let now = Timestamp::now();
+        let ago = |seconds: i64| {
+            let time = now.as_second() - seconds;
+            Timestamp::from_second(time - time.rem_euclid(3600)).unwrap()
+        };
+        let mut keep = |file, line, time: Timestamp| {
+            let job = (head(file, line), Arc::clone(&identity));
+            signer.sign(&job, time, Instant::now()).unwrap();
+        };
+        keep(1, 1, ago(OLD + 7200));
+        keep(2, 1, ago(2 * YOUNG));
+        keep(2, 2, ago(2 * YOUNG));
+        keep(2, 3, ago(2 * YOUNG));
+        keep(3, 1, ago(2 * YOUNG));
+        keep(3, 2, ago(2 * YOUNG - 3600));
+        keep(3, 3, ago(7200));
+        keep(3, 4, ago(7200));
+        thin(&folder, &keyring, now).unwrap();
+        let kept = [(1, 1), (2, 3), (3, 1), (3, 2), (3, 3), (3, 4)];
+        assert_eq!(list(&folder).unwrap(), kept);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2 * kept.len());
+        // Far below alone removes nothing, and so does age; what does not hold stays.
+        keep(FILES + 4, 1, now);
+        std::fs::remove_file(signature_of(&folder.join(name(2, 3)))).unwrap();
+        thin(&folder, &keyring, now).unwrap();
+        assert_eq!(list(&folder).unwrap()[..5], kept[1..]);
+    }
+
+    #[test]
+    fn no_number_of_reports_removes_what_contradicts_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (identity, folder) = (Arc::new(identity(dir.path())), dir.path().join("checkpoints"));
+        let (mut signer, start) = (Signer::new(&folder), Instant::now());
+        let time = Timestamp::now();
+        let mut take = |file, line, second: u32| {
+            let at = Duration::from_secs(second.into());
+            let job = (head(file, line), Arc::clone(&identity));
+            signer.take(job, time, start + at).unwrap()
+        };
+        take(1, 9, 0);
+        // A minute apart, so that each is signed; and then as fast as can be, also of new files.
+        for n in 1..=200 {
+            assert_eq!(take(1, 9 + u64::from(n), 60 * n), Kept::Signed { anew: false });
+        }
+        assert_eq!(list(&folder).unwrap().len(), 201);
+        for n in 1..=200 {
+            take(1, 300 + n, 12_001);
+            take(1 + n, 1, 12_001);
         }
         let there = list(&folder).unwrap();
-        assert!((KEPT / 2..=KEPT + 1).contains(&there.len()), "{}", there.len());
-        assert_eq!((there[0], there[there.len() - 1]), ((1, 1), (1, 100)));
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2 * there.len());
-        keep(&folder, &head(FILES + 2, 1), &identity, Timestamp::now()).unwrap();
-        assert_eq!(list(&folder).unwrap(), [(FILES + 2, 1)]);
+        assert_eq!((there[0], there.len()), ((1, 9), 201 + EARLY as usize));
+        // The last one waits, and is signed once it may be.
+        assert!(!signer.is_due(start + Duration::from_secs(12_060)));
+        let at = start + Duration::from_secs(12_061);
+        assert!(signer.is_due(at));
+        let (place, kept) = signer.sign_waiting(time, at).unwrap();
+        assert_eq!((place, kept.unwrap()), ((201, 1), Kept::Signed { anew: false }));
+    }
+
+    #[test]
+    fn a_log_that_went_back_is_forgiven_once_the_checkpoints_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (identity, folder) = (Arc::new(identity(dir.path())), dir.path().join("checkpoints"));
+        let problems = Problems::new(crate::logs::Logs::in_memory());
+        let mut signer = Signer::new(&folder);
+        let mut take = |file, line| {
+            let job = (head(file, line), Arc::clone(&identity));
+            let kept = signer.take(job, Timestamp::now(), Instant::now());
+            tell(&problems, &folder, (file, line), kept);
+            problems.list()
+        };
+        assert!(take(2, 5).is_empty());
+        assert!(take(2, 6).is_empty());
+        assert!(take(1, 1)[0].contains("went back"));
+        assert_eq!(take(3, 1).len(), 1);
+        assert!(take(9, 1)[0].contains("jumped"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(take(1, 2).is_empty());
+        assert_eq!(list(&folder).unwrap(), [(1, 2)]);
     }
 
     #[test]
