@@ -98,7 +98,9 @@ fn the_audit_log_is_proven_and_a_changed_record_is_named() {
         .collect();
     fs::write(a.path(LOG), without.join("\n") + "\n").unwrap();
     let said = broken(&a);
-    assert!(said.contains("audit-00000001.jsonl line 3:"), "{said}");
+    // On a slow machine a minute passes before the first stop, and line 4 is signed: then its signature speaks first.
+    let named = |line| said.contains(&format!("audit-00000001.jsonl line {line}:"));
+    assert!(named(3) || named(4), "{said}");
     fs::write(a.path(LOG), lines[..2].join("\n") + "\n").unwrap();
     let said = broken(&a);
     assert!(said.contains("signed at"), "{said}");
