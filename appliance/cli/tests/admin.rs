@@ -287,8 +287,7 @@ fn ctrl_c_on_a_terminal_ends_the_command_and_not_the_prompt() {
     });
     let mut terminal = support::terminal::open(&supervisor.socket());
     terminal.wait_for("sarai> ");
-    terminal.send("\x03");
-    terminal.wait_for("sarai> ");
+    terminal.press_until("\x03", "sarai> ");
     terminal.send("logs -f\n");
     for _ in 0..500 {
         if !supervisor.requests().is_empty() {
@@ -296,8 +295,7 @@ fn ctrl_c_on_a_terminal_ends_the_command_and_not_the_prompt() {
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    terminal.send("\x03");
-    terminal.wait_for("sarai> ");
+    terminal.press_until("\x03", "sarai> ");
     terminal.send("restart gateway\n");
     terminal.wait_for("is being restarted");
     terminal.wait_for("sarai> ");

@@ -75,6 +75,21 @@ impl Terminal {
         }
     }
 
+    /// Presses a key, again after a while, until the screen shows `text`: one that comes between the prompt and the
+    /// wait for input is lost, as it is for a person.
+    pub fn press_until(&mut self, key: &str, text: &str) {
+        for _ in 0..20 {
+            self.send(key);
+            while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(1)) {
+                self.unread.push_str(&String::from_utf8_lossy(&bytes));
+                if self.unread.contains(text) {
+                    return self.wait_for(text);
+                }
+            }
+        }
+        panic!("{text:?} did not come; the screen shows {:?}", self.unread);
+    }
+
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
