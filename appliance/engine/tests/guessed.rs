@@ -17,7 +17,7 @@ fn engine(arch: Arch) -> Engine {
         context: 512,
         ..small()
     };
-    Engine::eager(&descriptor(&tiny.bytes()), params)
+    Engine::careless(&descriptor(&tiny.bytes()), params)
 }
 
 fn plain(seed: Option<u64>) -> Generate {
