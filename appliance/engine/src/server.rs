@@ -74,6 +74,16 @@ impl Frontend {
         prompt::plain(text, &self.markers, &self.vocab)
     }
 
+    /// The tokens of a guess: none where looking ahead never pays, and no more than an answer can have.
+    fn guess(&self, text: &str) -> Vec<Token> {
+        if self.info.batch_costs.is_empty() {
+            return Vec::new();
+        }
+        let mut tokens = self.plain(text);
+        tokens.truncate(self.info.context as usize);
+        tokens
+    }
+
     /// The prompt and the task of a generation.
     fn generation(&self, mut request: Generate) -> Result<(Vec<Token>, Task), Error> {
         validate::check(&request)?;
@@ -90,7 +100,7 @@ impl Frontend {
             Some(seed) => seed,
             None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
         };
-        let guess = self.plain(&std::mem::take(&mut request.guess));
+        let guess = self.guess(&std::mem::take(&mut request.guess));
         let generation = Generation {
             request,
             prefix,
