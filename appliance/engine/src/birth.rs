@@ -25,6 +25,8 @@ use crate::{config, info, probe};
 
 /// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
 const STACK: usize = 64 * 1024 * 1024;
+/// Compiled constraints that may wait for a slot; each may hold megabytes.
+const WAITING_GRAMMARS: usize = 4;
 /// How long connections have at the end to write what they owe.
 const WRITE_TIME: Duration = Duration::from_secs(1);
 
@@ -249,7 +251,7 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
     let markers = Arc::new(Markers::new(vocab.specials(), template.source()));
     Ok(Frontend {
         vocab,
-        grammars: Grammars::new(vocab),
+        grammars: Grammars::new(vocab, start.params.slots as usize + WAITING_GRAMMARS),
         markers,
         longest_piece: vocab.longest_piece(),
         info: Info {

@@ -4,6 +4,7 @@
 //! Its input is the client's, so everything is bounded: the text's size and nesting, the work of compiling it, the
 //! states it may grow, and the stack it may use. It catches its own panics.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,12 @@ pub enum ConstraintError {
     /// No answer with this beginning matches it.
     #[error("use the constraint: no text that begins with the prefix matches it")]
     Prefix,
+    /// As many are in use as may be.
+    #[error("{0} requests with a constraint run or wait already")]
+    Full(usize),
+    /// Nobody waits for it any more.
+    #[error("use the constraint: its client is gone")]
+    Gone,
     /// It was usable and then grew too large, or a token fits that the vocabulary does not have.
     #[error("enforce the constraint: {0}")]
     Stuck(String),
@@ -61,6 +68,35 @@ pub struct Grammars {
     compiler: OnceLock<Result<Compiler, String>>,
     /// One compilation at a time: each may take a CPU and tens of megabytes for a moment.
     turn: Mutex<()>,
+    permits: Permits,
+}
+
+/// Bounds the constraints that are compiled or in use.
+struct Permits {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// Counted as taken until dropped.
+struct Permit(Arc<AtomicUsize>);
+
+impl Permits {
+    fn take(&self) -> Result<Permit, ConstraintError> {
+        let before = self.taken.fetch_add(1, Ordering::AcqRel);
+        // Counts itself off again when it is one too many.
+        let permit = Permit(Arc::clone(&self.taken));
+        if before < self.most {
+            Ok(permit)
+        } else {
+            Err(ConstraintError::Full(self.most))
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Compiler {
@@ -70,22 +106,36 @@ struct Compiler {
 }
 
 impl Grammars {
-    /// For this vocabulary; nothing is computed yet.
-    pub fn new(vocab: Vocab<'static>) -> Self {
+    /// For this vocabulary, at most `most` in use at once; nothing is computed yet.
+    pub fn new(vocab: Vocab<'static>, most: usize) -> Self {
         Self {
             vocab,
             compiler: OnceLock::new(),
             turn: Mutex::new(()),
+            permits: Permits {
+                taken: Arc::default(),
+                most,
+            },
         }
     }
 
-    /// Compiles a constraint and feeds it the beginning of the answer.
+    /// Compiles a constraint and feeds it the beginning of the answer, unless its client is `gone` when its turn comes.
     ///
     /// # Errors
-    /// [`ConstraintError`] when it is malformed, too large or unsupported, or matches nothing.
-    pub fn compile(&self, constraint: &Constraint, prefix: &[Token]) -> Result<Matching, ConstraintError> {
+    /// [`ConstraintError`] when it is malformed, too large or unsupported, or matches nothing; [`ConstraintError::Full`] when too many
+    /// are in use.
+    pub fn compile(
+        &self,
+        constraint: &Constraint,
+        prefix: &[Token],
+        gone: impl Fn() -> bool,
+    ) -> Result<Matching, ConstraintError> {
+        let permit = self.permits.take()?;
         let grammar = grammar(constraint)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone() {
+            return Err(ConstraintError::Gone);
+        }
         let compiler = self.compiler.get_or_init(|| Compiler::new(self.vocab));
         let compiler = compiler
             .as_ref()
@@ -94,7 +144,7 @@ impl Grammars {
             std::thread::Builder::new()
                 .name("grammar".into())
                 .stack_size(STACK)
-                .spawn_scoped(scope, || compiler.compile(grammar, prefix))
+                .spawn_scoped(scope, || compiler.compile(grammar, prefix, permit))
                 .map_err(|why| ConstraintError::Unusable(format!("no thread for it: {why}")))?
                 .join()
                 .unwrap_or_else(|_| Err(ConstraintError::Unusable("compiling it panicked".into())))
@@ -150,7 +200,12 @@ impl Compiler {
         })
     }
 
-    fn compile(&self, grammar: TopLevelGrammar, prefix: &[Token]) -> Result<Matching, ConstraintError> {
+    fn compile(
+        &self,
+        grammar: TopLevelGrammar,
+        prefix: &[Token],
+        permit: Permit,
+    ) -> Result<Matching, ConstraintError> {
         let parser = self
             .factory
             .create_parser(grammar)
@@ -159,6 +214,7 @@ impl Compiler {
             matcher: Matcher::new(Ok(parser)),
             plain: Arc::clone(&self.plain),
             mask: None,
+            _permit: permit,
         };
         if matching.is_stuck() {
             return Err(ConstraintError::Empty);
@@ -174,6 +230,7 @@ pub struct Matching {
     plain: Arc<SimpleVob>,
     /// What may come next, once asked for.
     mask: Option<SimpleVob>,
+    _permit: Permit,
 }
 
 impl std::fmt::Debug for Matching {
@@ -353,6 +410,21 @@ mod tests {
         }
         check_text("an expression", &r"\(".repeat(1000)).unwrap();
         check_text("an expression", &"(a)".repeat(1000)).unwrap();
+    }
+
+    #[test]
+    fn permits_are_bounded_and_come_back() {
+        let permits = Permits {
+            taken: Arc::default(),
+            most: 2,
+        };
+        let held = [permits.take().ok(), permits.take().ok()];
+        assert!(held.iter().all(Option::is_some));
+        for _ in 0..3 {
+            assert_eq!(permits.take().err(), Some(ConstraintError::Full(2)));
+        }
+        drop(held);
+        assert!(permits.take().is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sarai_wire::engine::{Error, ErrorKind, Event, Generate, Info, Message, Request, Score};
 use sarai_wire::frame::{self, FrameError};
 
-use crate::constraint::Grammars;
+use crate::constraint::{ConstraintError, Grammars};
 use crate::llama::Token;
 use crate::llama::vocab::Vocab;
 use crate::mailbox::Mailbox;
@@ -84,8 +84,12 @@ impl Frontend {
         tokens
     }
 
-    /// The prompt and the task of a generation.
-    fn generation(&self, mut request: Generate) -> Result<(Vec<Token>, Task), Error> {
+    /// The prompt and the task of a generation; `gone` says whether its client went away meanwhile.
+    fn generation(
+        &self,
+        mut request: Generate,
+        gone: impl Fn() -> bool,
+    ) -> Result<(Vec<Token>, Task), Error> {
         validate::check(&request)?;
         let prompt = self.conversation(&request.messages, request.prefix.len())?;
         request.messages = Vec::new();
@@ -93,9 +97,15 @@ impl Frontend {
         validate::check_length(prompt.len() + prefix.len(), self.info.context)?;
         let constraint = request.constraint.take();
         let matching = constraint
-            .map(|constraint| self.grammars.compile(&constraint, &prefix))
+            .map(|constraint| self.grammars.compile(&constraint, &prefix, gone))
             .transpose()
-            .map_err(|error| invalid(format!("failed to {error}")))?;
+            .map_err(|error| match error {
+                ConstraintError::Full(_) => Error {
+                    kind: ErrorKind::Busy,
+                    message: format!("{error}; try again later"),
+                },
+                error => invalid(format!("failed to {error}")),
+            })?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
             None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
@@ -218,7 +228,8 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
             }
             Ok(Request::Generate(request)) => {
                 let client = request.client.clone();
-                answer(stream, client, frontend.generation(request), frontend, shared)
+                let made = frontend.generation(request, || hung_up(stream));
+                answer(stream, client, made, frontend, shared)
             }
             // The frame was read to its end, so the next one can follow.
             Err(error @ FrameError::Decode(_)) => {
@@ -290,6 +301,13 @@ fn submit(
         queued: Instant::now(),
     })?;
     Ok(mailbox)
+}
+
+/// Whether the client is gone.
+fn hung_up(stream: &UnixStream) -> bool {
+    // Hang-up is reported unasked.
+    let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut waiting, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Writes events until the last one. An error means that the client is gone.
