@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sarai_tests::appliance::{Appliance, READY};
 use sarai_tests::model;
+use sarai_tests::process::output_of;
 use sarai_tests::tree;
 
 #[test]
@@ -56,19 +57,11 @@ fn readme_block(language: &str, with: &str) -> String {
 
 /// Runs a program that must succeed and gives its standard output.
 fn run(command: &mut Command, a: &Appliance, key: &str) -> String {
-    let output = command
+    command
         .env("SARAI_URL", a.url())
         .env("SARAI_CA", a.ca())
-        .env("SARAI_KEY", key)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
+        .env("SARAI_KEY", key);
+    output_of(command).unwrap()
 }
 
 #[test]

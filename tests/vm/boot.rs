@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sarai_tests::image::Image;
 use sarai_tests::model::{self, Artifact};
+use sarai_tests::process::output_of;
 use sarai_tests::tree;
 use sarai_tests::vm::RootShell;
 use sarai_wire::control::ServiceStatus;
@@ -383,18 +384,6 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     println!("{}", third.sarai("logs -n 40").unwrap());
 }
 
-/// Runs a client that must succeed and gives its standard output.
-fn run(client: &mut Command) -> String {
-    let output = client.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{client:?}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
-}
-
 #[test]
 fn the_real_model_answers_the_openai_package_and_curl() {
     let python = tree::python().unwrap();
@@ -411,41 +400,47 @@ fn the_real_model_answers_the_openai_package_and_curl() {
     let url = format!("https://127.0.0.1:{}", machine.vm.port);
 
     // One whole answer with its usage and its `omni_loop`, the models, and errors as exceptions.
-    let said = run(Command::new(python)
-        .arg(tree::root().join("tests/clients/openai_client.py"))
-        .args([
-            "check_answer",
-            "check_models",
-            "check_wrong_key",
-            "check_wrong_path_and_model",
-        ])
-        .env("SARAI_URL", &url)
-        .env("SARAI_CA", &ca_file)
-        .env("SARAI_KEY", &key)
-        .env("SARAI_TEST_PATIENCE", REQUEST.as_secs().to_string()));
+    let said = output_of(
+        Command::new(python)
+            .arg(tree::root().join("tests/clients/openai_client.py"))
+            .args([
+                "check_answer",
+                "check_models",
+                "check_wrong_key",
+                "check_wrong_path_and_model",
+            ])
+            .env("SARAI_URL", &url)
+            .env("SARAI_CA", &ca_file)
+            .env("SARAI_KEY", &key)
+            .env("SARAI_TEST_PATIENCE", REQUEST.as_secs().to_string()),
+    )
+    .unwrap();
     println!("{said}");
     assert_eq!(said.matches("ok     check_").count(), 4, "{said}");
 
     let body = r#"{"model": "sarai", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2,
                    "reasoning_effort": "none", "stream": true}"#;
-    let stream = run(Command::new("curl")
-        .args([
-            "--silent",
-            "--show-error",
-            "--fail-with-body",
-            "--no-buffer",
-            "--cacert",
-        ])
-        .arg(&ca_file)
-        .args(["--max-time", &REQUEST.as_secs().to_string()])
-        .args([
-            "-H",
-            &format!("Authorization: Bearer {key}"),
-            "-H",
-            "Content-Type: application/json",
-        ])
-        .args(["-d", body])
-        .arg(format!("{url}/v1/chat/completions")));
+    let stream = output_of(
+        Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail-with-body",
+                "--no-buffer",
+                "--cacert",
+            ])
+            .arg(&ca_file)
+            .args(["--max-time", &REQUEST.as_secs().to_string()])
+            .args([
+                "-H",
+                &format!("Authorization: Bearer {key}"),
+                "-H",
+                "Content-Type: application/json",
+            ])
+            .args(["-d", body])
+            .arg(format!("{url}/v1/chat/completions")),
+    )
+    .unwrap();
     assert!(
         stream.starts_with("data: ") && stream.trim_end().ends_with("data: [DONE]"),
         "{stream}"

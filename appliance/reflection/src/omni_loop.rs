@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{Attempt, attempt, milliseconds};
-use crate::checkers::{Checker, Subject};
+use crate::checkers::{Checker, Finding, Subject};
 use crate::confidence::signals::carries;
 use crate::confidence::{Confidence, Evidence, Signals, probability};
 use crate::critique::{Language, critique};
@@ -144,8 +144,8 @@ struct Run<'a, G, S> {
     criticised: Option<(String, Judgement)>,
     /// Repairs that were carried out, successfully or not.
     tried: Vec<Rewriting>,
-    /// The iteration whose answer could not be mended by hand.
-    beyond_mending: Option<u8>,
+    /// Whether the draft was mended by hand as far as it goes; revisions are before they are judged.
+    edited: bool,
     critiques: u8,
 }
 
@@ -172,7 +172,7 @@ impl OmniLoop<'_> {
             conversation: request.to_vec(),
             criticised: None,
             tried: Vec::new(),
-            beyond_mending: None,
+            edited: false,
             critiques: 0,
         };
         let (mut best, step) = run.draft().await?;
@@ -278,7 +278,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         let drafted = attempt(How::Draft, None, task, self.generator, self.sink, until).await;
         let (answer, mut step) = drafted.into_first()?;
         let logprobs = logprobs_of(&answer.pieces);
-        let candidate = self.judge(answer, logprobs, 1, &mut step);
+        let found = findings(self.omni.checkers, &self.subject(&answer));
+        let candidate = self.judge(answer, found, logprobs, 1, &mut step);
         Ok((candidate, step))
     }
 
@@ -286,11 +287,11 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     /// then what can be enforced while the model writes, then words.
     async fn reflect(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
         let sampled = self.omni.settings.sampled;
-        if !sampled && self.beyond_mending != Some(best.iteration) {
-            if let Some(edited) = self.edit(best, iteration).await? {
-                return Ok(Some(edited));
+        if !sampled && !std::mem::replace(&mut self.edited, true) {
+            let edited = self.edit(best, iteration).await?;
+            if edited.is_some() {
+                return Ok(edited);
             }
-            self.beyond_mending = Some(best.iteration);
         }
         // An answer whose shape the client prescribed is not written under another.
         if self.omni.constraint.is_none()
@@ -316,7 +317,11 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
     async fn edit(&mut self, best: &Candidate, iteration: u8) -> Result<Option<Reflected>, Failure> {
         let started = Instant::now();
         let subject = self.subject(&best.answer);
-        let Some(Mended { text, finish, .. }) = mend(self.omni.checkers, &subject, &best.judgement.findings)
+        let Some(Mended {
+            text,
+            findings,
+            finish,
+        }) = mend(self.omni.checkers, &subject, &best.judgement.findings)
         else {
             return Ok(None);
         };
@@ -333,7 +338,7 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         // What the model thinks of its words is not asked anew: it would like its own errors better.
         let logprobs = best.logprobs.clone();
         step.total_ms = milliseconds(started.elapsed());
-        let candidate = self.judge(answer, logprobs, iteration, &mut step);
+        let candidate = self.judge(answer, findings, logprobs, iteration, &mut step);
         Ok(Some(Reflected::Answer(Box::new(candidate), step)))
     }
 
@@ -362,23 +367,25 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         if !prefix.is_empty() {
             answer.pieces.insert(0, Piece::given(&prefix));
         }
-        self.polish(&mut answer);
-        let candidate = self.judge(answer, logprobs, iteration, &mut step);
+        let found = self.polish(&mut answer);
+        let candidate = self.judge(answer, found, logprobs, iteration, &mut step);
         Reflected::Answer(Box::new(candidate), step)
     }
 
-    /// Mends a revision by hand before it is judged.
-    fn polish(&self, answer: &mut Answer) {
-        if self.omni.settings.sampled {
-            return;
-        }
+    /// Mends a revision by hand before it is judged; gives what is still wrong with it.
+    fn polish(&self, answer: &mut Answer) -> Vec<Finding> {
         let subject = self.subject(answer);
         let found = findings(self.omni.checkers, &subject);
-        if let Some(Mended { text, finish, .. }) = mend(self.omni.checkers, &subject, &found) {
-            answer.pieces = vec![Piece::given(&text)];
-            answer.text = text;
-            answer.finish = finish;
+        if self.omni.settings.sampled {
+            return found;
         }
+        let Some(mended) = mend(self.omni.checkers, &subject, &found) else {
+            return found;
+        };
+        answer.pieces = vec![Piece::given(&mended.text)];
+        answer.text = mended.text;
+        answer.finish = mended.finish;
+        mended.findings
     }
 
     /// Asks the model, in words, to do better, and judges what it says as an answer to the original request.
@@ -424,8 +431,8 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
                 return Reflected::Failed(failure, step);
             }
         };
-        self.polish(&mut answer);
-        let candidate = self.judge(answer, logprobs, iteration, &mut step);
+        let found = self.polish(&mut answer);
+        let candidate = self.judge(answer, found, logprobs, iteration, &mut step);
         Reflected::Answer(Box::new(candidate), step)
     }
 
@@ -445,8 +452,14 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
             .collect())
     }
 
-    fn judge(&self, answer: Answer, logprobs: Vec<(f64, bool)>, iteration: u8, step: &mut Step) -> Candidate {
-        let found = findings(self.omni.checkers, &self.subject(&answer));
+    fn judge(
+        &self,
+        answer: Answer,
+        found: Vec<Finding>,
+        logprobs: Vec<(f64, bool)>,
+        iteration: u8,
+        step: &mut Step,
+    ) -> Candidate {
         let signals = Signals::of_logprobs(logprobs.iter().copied());
         let judgement = Judgement::new(found, signals);
         let confidence = probability(self.omni.confidence.confidence(&Evidence {

@@ -4,15 +4,14 @@
 //! first ([`ToEngine::Start`], [`ToGateway::Start`]). A child that reads end-of-file lost its supervisor and
 //! exits.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::descriptors;
 
 /// Descriptor number of the birth socket in every child.
 pub const BIRTH_FD: RawFd = 3;
@@ -320,21 +319,10 @@ pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[RawFd]) ->
     if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
         return Err(BirthError::TooLarge(bytes.len()));
     }
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
-    loop {
-        match sendmsg::<()>(
-            socket.as_raw_fd(),
-            &[IoSlice::new(&bytes)],
-            control,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        ) {
-            Ok(_) => return Ok(()),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => return Err(BirthError::Closed),
-            Err(e) => return Err(BirthError::Io(e.into())),
-        }
+    match descriptors::send_with(socket, &bytes, fds) {
+        Ok(_) => Ok(()),
+        Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => Err(BirthError::Closed),
+        Err(e) => Err(BirthError::Io(e.into())),
     }
 }
 
@@ -342,32 +330,11 @@ pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[RawFd]) ->
 pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<OwnedFd>), BirthError> {
     let mut bytes = vec![0; MAX_PACKET];
     let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let (length, flags, fds) = loop {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        match recvmsg::<()>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        ) {
-            Ok(message) => {
-                let mut fds = Vec::new();
-                if let Ok(parts) = message.cmsgs() {
-                    for part in parts {
-                        if let ControlMessageOwned::ScmRights(raw) = part {
-                            // SAFETY: the kernel just installed these descriptors for this process and nothing
-                            // else knows their numbers, so each is owned exactly once.
-                            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                        }
-                    }
-                }
-                break (message.bytes, message.flags, fds);
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::ECONNRESET) => return Err(BirthError::Closed),
-            Err(e) => return Err(BirthError::Io(e.into())),
-        }
-    };
+    let (length, flags, fds) =
+        descriptors::receive_with(socket, &mut bytes, &mut space).map_err(|e| match e {
+            nix::errno::Errno::ECONNRESET => BirthError::Closed,
+            e => BirthError::Io(e.into()),
+        })?;
     if length == 0 {
         return Err(BirthError::Closed);
     }
@@ -382,7 +349,7 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<Owned
 mod tests {
     use super::*;
     use std::io::{Read, Seek, Write};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn a_message_arrives_with_its_descriptor() {

@@ -14,6 +14,11 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], files: &[RawFd]) -> io::Result
     if files.len() > MAX_FILES {
         return Err(io::Error::other("too many files for one line"));
     }
+    Ok(send_with(socket, bytes, files)?)
+}
+
+/// One `sendmsg` of `bytes` with `files` attached; says how many bytes went.
+pub(crate) fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], files: &[RawFd]) -> nix::Result<usize> {
     let rights = [ControlMessage::ScmRights(files)];
     let control: &[ControlMessage<'_>] = if files.is_empty() { &[] } else { &rights };
     loop {
@@ -26,7 +31,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], files: &[RawFd]) -> io::Result
         );
         match sent {
             Err(nix::errno::Errno::EINTR) => {}
-            sent => return Ok(sent?),
+            sent => return sent,
         }
     }
 }
@@ -36,12 +41,29 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], files: &[RawFd]) -> io::Result
 pub fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; most];
     let mut space = nix::cmsg_space!([RawFd; MAX_FILES]);
-    let (length, flags, files) = loop {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
+    let (length, flags, files) = receive_with(socket, &mut bytes, &mut space)?;
+    if flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(io::Error::other(
+            "files were lost on the way; raise the limit of open files",
+        ));
+    }
+    bytes.truncate(length);
+    Ok((bytes, files))
+}
+
+/// One `recvmsg` into `bytes`, with room for descriptors in `space`: the length, the kernel's flags, and the
+/// descriptors that came (close-on-exec).
+pub(crate) fn receive_with(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    space: &mut [u8],
+) -> nix::Result<(usize, MsgFlags, Vec<OwnedFd>)> {
+    loop {
+        let mut parts = [IoSliceMut::new(bytes)];
         match recvmsg::<()>(
             socket.as_raw_fd(),
             &mut parts,
-            Some(&mut space),
+            Some(space),
             MsgFlags::MSG_CMSG_CLOEXEC,
         ) {
             Ok(message) => {
@@ -55,19 +77,12 @@ pub fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<u8>, Vec<
                         }
                     }
                 }
-                break (message.bytes, message.flags, files);
+                return Ok((message.bytes, message.flags, files));
             }
             Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         }
-    };
-    if flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(io::Error::other(
-            "files were lost on the way; raise the limit of open files",
-        ));
     }
-    bytes.truncate(length);
-    Ok((bytes, files))
 }
 
 #[cfg(test)]

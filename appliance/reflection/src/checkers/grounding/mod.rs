@@ -8,7 +8,7 @@ use facts::{Facts, Loose};
 use sought::{Sought, sought};
 
 use super::given::given;
-use super::text::{READ, any_of, fold, folded_words, head, sentence_ends};
+use super::text::{READ, any_of, fold, folded_words, head, literal, sentence_ends};
 use super::{Checker, Finding, Place, Repair, Subject};
 use crate::generate::Constraint;
 
@@ -140,7 +140,7 @@ impl Grounding {
                 Some(Repair::Rewrite(whole.unwrap_or_else(|| format!("{one}."))))
             }
             several if several.len() <= ALTERNATIVES => {
-                let alternatives: Vec<String> = several.iter().map(|one| escape(one)).collect();
+                let alternatives: Vec<String> = several.iter().map(|one| literal(one)).collect();
                 Some(Repair::Constrain(Constraint::Regex(format!(
                     "({})\\.?",
                     alternatives.join("|")
@@ -202,38 +202,6 @@ fn without_sentences(text: &str, loose: &[Loose], facts: &Facts) -> Option<Strin
     }
     let kept = kept.trim().to_owned();
     (kept.contains(char::is_alphanumeric) && facts.loose(&kept).is_empty()).then_some(kept)
-}
-
-/// `text` as a regular expression for itself.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(
-            c,
-            '\\' | '.'
-                | '+'
-                | '*'
-                | '?'
-                | '('
-                | ')'
-                | '|'
-                | '['
-                | ']'
-                | '{'
-                | '}'
-                | '^'
-                | '$'
-                | '#'
-                | '&'
-                | '-'
-                | '~'
-                | '/'
-        ) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 /// Whether any of these folded words is in the list; for the files of this folder.

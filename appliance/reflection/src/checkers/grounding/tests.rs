@@ -261,7 +261,7 @@ fn what_is_asked_of_a_text_above_is_grounded() {
 
 #[test]
 fn alternatives_are_escaped() {
-    assert_eq!(escape("a.b (c) $1"), r"a\.b \(c\) \$1");
+    assert_eq!(literal("a.b (c) $1"), r"a\.b \(c\) \$1");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! and the end, words per sentence. Each is small, and each ends: the model stops where the expression does.
 
 use super::count::count;
-use super::shape::{MOST, Shape, literal, repeated};
+use super::shape::{MOST, Shape, repeated};
 use super::{ListKind, Stipulation, Unit};
+use crate::checkers::text::literal;
 use crate::generate::Constraint;
 
 impl<'a> Shape<'a> {

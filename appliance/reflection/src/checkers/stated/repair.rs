@@ -3,10 +3,11 @@
 
 use super::count::{self, count, ends_sentence, items, marker, sentences};
 use super::rewrite::{Material, rewrites};
-use super::shape::{LONGEST_KEPT, Shape, literal, repeated};
+use super::shape::{LONGEST_KEPT, Shape, repeated};
 use super::tokens::tokens;
 use super::verify::{as_usize, keeps, occurrences, placeholders};
 use super::{Stipulation, Tongue, Unit};
+use crate::checkers::text::literal;
 use crate::checkers::{Repair, Subject};
 use crate::generate::{Constraint, Finish};
 

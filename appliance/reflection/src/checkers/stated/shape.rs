@@ -5,6 +5,7 @@
 
 use super::verify::as_usize;
 use super::{Mark, Stipulation, Unit};
+use crate::checkers::text::literal;
 
 /// Largest repetition in an expression.
 pub(super) const MOST: usize = 200;
@@ -230,36 +231,4 @@ pub(super) fn repeated(part: &str, between: &str, least: usize, most: usize) -> 
         (a, b) if a == b => format!("{part}(?:{between}{part}){{{a}}}"),
         (a, b) => format!("{part}(?:{between}{part}){{{a},{b}}}"),
     }
-}
-
-/// `text` as an expression that matches it alone.
-pub(super) fn literal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if matches!(
-            c,
-            '\\' | '.'
-                | '+'
-                | '*'
-                | '?'
-                | '('
-                | ')'
-                | '|'
-                | '['
-                | ']'
-                | '{'
-                | '}'
-                | '^'
-                | '$'
-                | '#'
-                | '&'
-                | '-'
-                | '~'
-                | '/'
-        ) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
