@@ -82,18 +82,15 @@ class Server:
             try:
                 connection.request("POST", self.path, data, self.headers)
                 response = connection.getresponse()
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-                connection.close()
-                self.local.connection = None
-                if connection is kept:
-                    continue  # it was closed while idle
-                raise
-            try:
                 text = response.read()
                 seconds = time.perf_counter() - start
-            except BaseException:
+            except BaseException as error:
+                # Whatever happened, the next request must not meet a connection that is half used.
                 connection.close()
                 self.local.connection = None
+                idle = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
+                if connection is kept and isinstance(error, idle):
+                    continue  # it was closed while idle
                 raise
             self.local.connection = connection
             if response.status != 200:
