@@ -14,6 +14,7 @@ use crate::audit::Checkpoints;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::cores::Assignment;
+use crate::cores::topology::Topology;
 use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::logs::Logs;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub hostname: String,
     /// What the processor offers.
     pub cpu: CpuStatus,
+    /// What the kernel says of the CPUs.
+    pub topology: Topology,
     /// Who computes where.
     pub cores: Assignment,
     /// The cgroup tree, where there is one.

@@ -101,18 +101,23 @@ pub fn pid1() -> ! {
         .hostname
         .clone()
         .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
-    let oldest = boot::run(&steps, &layout, &hostname);
     let mut tree = None;
+    // Before anything grows: what is allocated now is billed to the group this process is in now.
     steps.run("cgroups", || {
         let made = Tree::make(Path::new(cgroup::ROOT), config.budget, status::machine_memory().0);
-        let (made, wrong) = made.map_err(|e| format!("no memory budget is enforced: {e}"))?;
+        let (made, mut wrong) = made.map_err(|e| format!("no memory budget is enforced: {e}"))?;
+        if let Err(e) = made.enter() {
+            wrong.push(format!("the supervisor's own memory is not protected: {e}"));
+        }
+        let limits = made.limits();
         tree = Some(made);
         if wrong.is_empty() {
-            Ok("budget set".to_owned())
+            Ok(format!("budget {} MiB", limits.budget >> 20))
         } else {
             Err(wrong.join("; "))
         }
     });
+    let oldest = boot::run(&steps, &layout, &hostname);
     let pieces = Pieces {
         started,
         layout,
@@ -159,7 +164,8 @@ struct Pieces {
 
 fn go(pieces: Pieces) -> anyhow::Result<()> {
     let usable = cores::usable();
-    let split = cores::assign(&usable);
+    let topology = cores::topology::read(Path::new("/sys"), &usable);
+    let split = cores::assign(&topology);
     if let Err(e) = cores::pin_self(&split.house) {
         pieces.problems.set(
             "cores",
@@ -175,6 +181,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         layout: pieces.layout,
         hostname: pieces.hostname,
         cpu: cpu::detect(usable.len()),
+        topology,
         cores: split,
         tree: pieces.tree,
         oldest: pieces.oldest,

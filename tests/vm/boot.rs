@@ -311,10 +311,10 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
         &log,
         &[
             "mounts: ",
+            "cgroups: budget ",
             "data: /dev/vda mounted",
             "folders: there",
             "clock: ",
-            "cgroups: ",
             "gateway: ready",
             "power button pressed",
             "gateway: stopped",

@@ -12,8 +12,8 @@ use crate::common::{BOOT, Booted, SETTINGS, ask_until_answered, pair};
 /// all made in these seconds.
 const CUTS: &[(&str, u64)] = &[
     ("data: ", 0),
-    ("cgroups: ", 0),
-    ("cgroups: ", 700),
+    ("sysctl: ", 0),
+    ("sysctl: ", 700),
     ("verify primary.gguf", 0),
     ("gateway: starting", 0),
     ("gateway: ready", 300),
