@@ -24,6 +24,9 @@ need_value() { [ "$2" -ge 2 ] || die "$1 needs a value; see --help"; }
 # need_command NAME HINT: fails unless the command is there.
 need_command() { command -v "$1" >/dev/null 2>&1 || die "$1 is not installed; $2"; }
 
+# is_noise FILE: whether it is a model of scripts/shape-model: its first metadata field says so.
+is_noise() { head -c 64 -- "$1" | tr -d '\0' | grep -aqF sarai.noise; }
+
 # target_dir: where cargo puts what it builds.
 target_dir() {
     local dir=${CARGO_TARGET_DIR:-$SARAI_ROOT/target}

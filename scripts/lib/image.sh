@@ -217,6 +217,7 @@ make_disk() {
   if [[ -n $models ]]; then
     for file in "$models"/*.gguf "$models"/*.prompts "$models"/*.toml "$models"/*.asc; do
       [[ -f $file ]] || continue
+      ! is_noise "$file" || die "$file holds random weights (scripts/shape-model) and belongs in no image"
       files+=("$file")
       bytes=$((bytes + $(stat -Lc %s "$file")))
     done

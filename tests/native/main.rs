@@ -9,4 +9,5 @@ mod common;
 mod disk;
 mod lifecycle;
 mod openai;
+mod shapes;
 mod trust;

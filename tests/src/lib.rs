@@ -8,6 +8,7 @@
 //! | [`raw`] | TLS and TCP connections a byte at a time, for clients that misbehave |
 //! | [`process`] | what the kernel says about processes |
 //! | [`gguf`] | a writer of tiny made-up models |
+//! | [`shape`] | a writer of models with the product's true shape and random weights |
 //! | [`model`] | models, attested and signed |
 //! | [`image`] | the image for virtual machines, with the tests' own models and files laid over it |
 //! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
@@ -25,5 +26,6 @@ pub mod model;
 pub mod process;
 pub mod publisher;
 pub mod raw;
+pub mod shape;
 pub mod tree;
 pub mod vm;

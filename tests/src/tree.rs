@@ -14,18 +14,20 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// Folder of the release binaries: `$SARAI_TEST_BIN`, else the folder this test itself was built into.
+/// Folder of the release binaries: `$SARAI_TEST_BIN`, else the folder this test or bench itself was built into.
 pub fn binaries() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SARAI_TEST_BIN") {
         return Ok(folder.into());
     }
-    // .../release/deps/native-0123 -> .../release
+    // .../release/deps/native-0123 or .../release/sarai-kpi -> .../release
     let me = std::env::current_exe().context("find the test's own executable")?;
-    let folder = me
-        .parent()
-        .and_then(Path::parent)
-        .context("the test has no grandparent folder")?;
-    Ok(folder.to_path_buf())
+    let mut folder = me.parent();
+    if folder.is_some_and(|folder| folder.ends_with("deps")) {
+        folder = folder.and_then(Path::parent);
+    }
+    Ok(folder
+        .context("find the folder of the test's executable")?
+        .to_path_buf())
 }
 
 /// Path of one of the project's programs.
