@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use sarai_reflection::Language;
-use sarai_reflection::confidence::calibration::{Calibrations, NAMES, features};
+use sarai_reflection::confidence::calibration::{Calibrations, Critiques, NAMES, features};
 use sarai_reflection::confidence::fit::{Judged, auroc, calibration_error, fit};
 use sarai_reflection::confidence::signals::Signals;
 use serde::Deserialize;
@@ -27,8 +27,35 @@ const MOST_ERROR: f64 = 0.08;
 struct Record {
     half: String,
     language: String,
+    draft: Option<Side>,
     #[serde(rename = "loop")]
     looped: Option<Side>,
+}
+
+impl Record {
+    /// Adds what the critiques of this request came to. The answer is one's work when the last step was a critique
+    /// and was taken.
+    fn count(&self, critiques: &mut Critiques) {
+        let (Some(before), Some(after)) = (&self.draft, &self.looped) else {
+            return;
+        };
+        let Some(omni) = after.omni_loop.as_ref().filter(|omni| !omni.fallback) else {
+            return;
+        };
+        let steps = &omni.timings.iterations;
+        critiques.tried +=
+            u32::try_from(steps.iter().filter(|step| step.how == "critiqued").count()).unwrap_or(u32::MAX);
+        let written = steps
+            .last()
+            .is_some_and(|step| step.how == "critiqued" && omni.corrected && step.score == Some(omni.score));
+        if written {
+            match (before.right, after.right) {
+                (Some(false), Some(true)) => critiques.righted += 1,
+                (Some(true), Some(false)) => critiques.wronged += 1,
+                _ => {}
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,6 +71,19 @@ struct Omni {
     soundness: f64,
     signals: Signals,
     fallback: bool,
+    score: f64,
+    timings: Timings,
+}
+
+#[derive(Deserialize)]
+struct Timings {
+    iterations: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    how: String,
+    score: Option<f64>,
 }
 
 impl Side {
@@ -101,6 +141,7 @@ fn run() -> Result<bool> {
     let text = std::fs::read_to_string(&options.records)
         .with_context(|| format!("read {}", options.records.display()))?;
     let (mut fitted, mut held_out) = (Vec::new(), Vec::new());
+    let mut critiques = Critiques::default();
     for (number, line) in text.lines().enumerate() {
         let record: Record =
             serde_json::from_str(line).with_context(|| format!("understand record {}", number + 1))?;
@@ -110,6 +151,7 @@ fn run() -> Result<bool> {
         };
         let looped = record.looped.as_ref().and_then(|side| side.judged(language));
         if record.half == "fit" {
+            record.count(&mut critiques);
             fitted.extend(looped);
         } else {
             held_out.extend(looped);
@@ -147,6 +189,10 @@ fn run() -> Result<bool> {
         shown(area),
         shown(error)
     );
+    println!(
+        "critiques in words (half fit): {} tried, {} made a wrong answer right, {} a right one wrong",
+        critiques.tried, critiques.righted, critiques.wronged
+    );
     for (name, weight) in NAMES.iter().zip(calibration.weights) {
         println!("  {name:<12} {weight:>8.3}");
     }
@@ -155,6 +201,7 @@ fn run() -> Result<bool> {
             "answers": {"fit": fitted.len(), "held_out": held_out.len()},
             "auroc": {"fit": seen.0, "held_out": area},
             "calibration_error": {"fit": seen.1, "held_out": error},
+            "critiques": critiques,
             "weights": NAMES.iter().zip(calibration.weights).collect::<std::collections::BTreeMap<_, _>>(),
         });
         std::fs::write(path, format!("{figures:#}\n"))
@@ -165,6 +212,12 @@ fn run() -> Result<bool> {
         Ok(text) => Calibrations::parse(&text).unwrap_or_else(|_| Calibrations::none()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Calibrations::none(),
         Err(e) => return Err(e).with_context(|| format!("read {}", options.out.display())),
+    };
+    // Where they were left out because they are worth nothing, what was measured before still holds.
+    calibration.critiques = if critiques.tried > 0 {
+        Some(critiques)
+    } else {
+        all.of(&options.digest).critiques
     };
     all.set(&options.digest, calibration);
     let head =

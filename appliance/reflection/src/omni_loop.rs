@@ -66,6 +66,8 @@ pub struct Settings {
     pub early_exit: f64,
     /// How many reflections are worth their time.
     pub worth: Worth,
+    /// Whether critiques are tried also with a model with which they were measured to be worth nothing.
+    pub insist: bool,
     /// Time of one generation.
     pub iteration_timeout: Duration,
     /// Time of the whole loop.
@@ -84,6 +86,7 @@ impl Default for Settings {
                 when_clean: 2,
                 when_found: 2,
             },
+            insist: false,
             iteration_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(90),
             sampled: false,
@@ -306,7 +309,9 @@ impl<G: Generate, S: Sink> Run<'_, G, S> {
         } else {
             self.omni.settings.worth.when_found
         };
-        if self.critiques >= worth {
+        let digest = &best.answer.source.digest;
+        let helps = self.omni.settings.insist || self.omni.confidence.critiques_help(digest);
+        if self.critiques >= worth || !helps {
             return Ok(None);
         }
         self.critiques += 1;

@@ -74,9 +74,13 @@ async fn speak<O: Out>(out: &mut O, words: &str, logprob: f32, apart_ms: u64) ->
     Ok(count)
 }
 
+/// Digest of every model here.
+const SOURCE_DIGEST: &str = "b0a7";
+
 fn begun(model: &str, fallback: Option<&str>) -> Begun {
     let source = Source {
         model: model.into(),
+        digest: SOURCE_DIGEST.into(),
         fallback: fallback.map(Into::into),
         ..Source::default()
     };
@@ -625,6 +629,44 @@ fn a_clean_draft_that_no_reflection_would_help_is_returned_at_once() {
     assert_eq!((outcome.iterations(), outcome.stopped), (1, Stopped::NotWorth));
 }
 
+/// A calibration of a model that critiques do not help.
+struct Incorrigible;
+
+impl Confidence for Incorrigible {
+    fn confidence(&self, evidence: &Evidence<'_>) -> f64 {
+        crate::MeanProbability.confidence(evidence)
+    }
+
+    fn critiques_help(&self, digest: &str) -> bool {
+        assert_eq!(digest, SOURCE_DIGEST, "the draft's own model is asked about");
+        false
+    }
+}
+
+#[test]
+fn a_model_that_critiques_do_not_help_is_not_criticised_unless_the_client_insists() {
+    let checkers: Vec<Box<dyn Checker>> = vec![Box::new(Wants42)];
+    for (insist, iterations, stopped) in [(false, 2, Stopped::NotWorth), (true, 3, Stopped::Limit)] {
+        let omni = OmniLoop {
+            checkers: &checkers,
+            confidence: &Incorrigible,
+            prompts: &PromptSet::built_in(),
+            kind: "arithmetic",
+            constraint: None,
+            settings: Settings {
+                insist,
+                ..Settings::default()
+            },
+        };
+        // What can be enforced is, all the same.
+        let script = Script::new([say("bad", 0.9), say("bad too", 0.9), say("worse", 0.2)]);
+        let request = [Turn::new(Speaker::User, "What is 6 times 7?")];
+        let outcome = paused(omni.run(&request, &script, &mut Unwatched)).unwrap();
+        assert_eq!((outcome.iterations(), outcome.stopped), (iterations, stopped));
+        assert_eq!(outcome.steps[1].how, How::Constrained);
+    }
+}
+
 #[test]
 fn an_answer_whose_shape_the_client_prescribed_is_written_in_no_other() {
     let checkers: Vec<Box<dyn Checker>> = vec![Box::new(Wants42)];
@@ -657,6 +699,7 @@ proptest! {
         when_clean in 0_u8..4,
         when_found in 0_u8..4,
         sampled in any::<bool>(),
+        insist in any::<bool>(),
     ) {
         let settings = Settings {
             iterations: Iterations::at_most(most),
@@ -665,6 +708,7 @@ proptest! {
             deadline: Duration::from_secs(deadline_s),
             worth: Worth { when_clean, when_found },
             sampled,
+            insist,
         };
         let mut checkers = standard();
         checkers.push(Box::new(Dislikes));

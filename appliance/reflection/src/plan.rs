@@ -54,11 +54,12 @@ impl Rewriting {
     }
 }
 
-/// The repair of the heaviest finding that the model must carry out and that was not tried yet.
+/// The repair that the model must carry out and that was not tried yet: of the heaviest finding, but where one says
+/// that the whole is to be written anew, nothing of it is kept for another.
 pub fn rewriting(text: &str, findings: &[Finding], tried: &[Rewriting]) -> Option<Rewriting> {
     let mut found: Vec<&Finding> = findings.iter().collect();
     found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-    found
+    let mut repairs: Vec<Rewriting> = found
         .into_iter()
         .filter_map(|finding| match finding.repair.as_ref()? {
             Repair::Rewrite(_) => None,
@@ -77,7 +78,10 @@ pub fn rewriting(text: &str, findings: &[Finding], tried: &[Rewriting]) -> Optio
                 constraint: Some(constraint.clone()),
             }),
         })
-        .find(|rewriting| !tried.contains(rewriting))
+        .filter(|rewriting| !tried.contains(rewriting))
+        .collect();
+    let anew = repairs.iter().position(|r| r.how() == How::Constrained);
+    (!repairs.is_empty()).then(|| repairs.swap_remove(anew.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -114,6 +118,23 @@ mod tests {
         let second = rewriting("text", &findings, std::slice::from_ref(&first)).unwrap();
         assert_eq!((second.how(), second.keep), (How::Resumed, 2));
         assert_eq!(rewriting("text", &findings, &[first, second]), None);
+    }
+
+    #[test]
+    fn what_is_to_be_written_anew_is_kept_for_nothing() {
+        let go_on = Repair::Resume {
+            keep: 4,
+            insert: " 42".into(),
+            constraint: None,
+        };
+        let anew = Repair::Constrain(Constraint::JsonObject);
+        let findings = [finding(0.9, Some(go_on)), finding(0.6, Some(anew))];
+        let first = rewriting("text", &findings, &[]).unwrap();
+        assert_eq!(first.how(), How::Constrained);
+        assert_eq!(
+            rewriting("text", &findings, &[first]).unwrap().how(),
+            How::Resumed
+        );
     }
 
     #[test]

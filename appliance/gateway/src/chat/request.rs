@@ -55,6 +55,7 @@ impl Effort {
             iterations,
             early_exit,
             worth,
+            insist: self == Self::High,
             iteration_timeout: limits.iteration,
             deadline: limits.deadline,
             sampled: false,

@@ -75,6 +75,32 @@ pub fn features(
     ]
 }
 
+/// Fewest critiques that say what critiques are worth.
+const CRITIQUES: u32 = 12;
+/// Of so many critiques at least one must make a wrong answer right and not a right one wrong: a critique takes about
+/// as long as two answers.
+const ONE_IN: u32 = 10;
+
+/// What critiques in words came to with one model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Critiques {
+    /// How many there were.
+    pub tried: u32,
+    /// After how many of them a wrong draft had become a right answer that the critique had written.
+    pub righted: u32,
+    /// After how many of them a right draft had become a wrong answer that the critique had written.
+    pub wronged: u32,
+}
+
+impl Critiques {
+    /// Whether they are worth their time; with few of them nobody knows, and they are.
+    pub fn help(self) -> bool {
+        self.tried < CRITIQUES
+            || self.righted.saturating_sub(self.wronged).saturating_mul(ONE_IN) >= self.tried
+    }
+}
+
 /// The weights of one model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +115,9 @@ pub struct Calibration {
     /// Area under the ROC curve on the same answers, if measured.
     #[serde(default)]
     pub auroc: Option<f64>,
+    /// What critiques came to, if measured.
+    #[serde(default)]
+    pub critiques: Option<Critiques>,
 }
 
 impl Default for Calibration {
@@ -105,6 +134,7 @@ impl Default for Calibration {
             answers: 0,
             error: None,
             auroc: None,
+            critiques: None,
         }
     }
 }
@@ -227,6 +257,10 @@ impl Confidence for Calibrations {
         );
         self.of(evidence.digest).probability(&features)
     }
+
+    fn critiques_help(&self, digest: &str) -> bool {
+        self.of(digest).critiques.is_none_or(Critiques::help)
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +290,28 @@ mod tests {
         };
         assert!(read.confidence(&evidence("aa")) > 0.99);
         assert!(read.confidence(&evidence("bb")) < 0.5);
+    }
+
+    #[test]
+    fn critiques_help_until_they_were_measured_not_to() {
+        let measured = |tried, righted, wronged| Critiques {
+            tried,
+            righted,
+            wronged,
+        };
+        assert!(measured(11, 0, 0).help() && measured(20, 2, 0).help());
+        assert!(!measured(20, 1, 0).help() && !measured(20, 5, 4).help() && !measured(12, 0, 3).help());
+        let mut all = Calibrations::none();
+        let critiques = Some(measured(37, 1, 0));
+        all.set(
+            "aa",
+            Calibration {
+                critiques,
+                ..Calibration::default()
+            },
+        );
+        let read = Calibrations::parse(&all.to_text()).unwrap();
+        assert!(!read.critiques_help("aa") && read.critiques_help("bb"));
     }
 
     #[test]

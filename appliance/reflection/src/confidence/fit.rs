@@ -57,6 +57,7 @@ pub fn fit(answers: &[Judged], ridge: f64) -> Option<Calibration> {
             answers: u32::try_from(answers.len()).unwrap_or(u32::MAX),
             error: None,
             auroc: None,
+            critiques: None,
         })
 }
 

@@ -37,6 +37,12 @@ pub struct Evidence<'a> {
 pub trait Confidence: Send + Sync {
     /// A probability. Anything outside [0, 1] is brought into it, and what is no number counts as 0.
     fn confidence(&self, evidence: &Evidence<'_>) -> f64;
+
+    /// Whether a critique in words is worth its time with this model (SHA-256 of its file, lower-case hex). It is
+    /// until it was measured not to be.
+    fn critiques_help(&self, _digest: &str) -> bool {
+        true
+    }
 }
 
 /// The geometric mean of the tokens' probabilities, uncalibrated: 0.85 means that the model gave its own words 85 %

@@ -34,7 +34,7 @@ pub(super) fn repair(
     };
     edit(broken, kept, &material)
         .or_else(|| resume(broken, all, subject))
-        .or_else(|| constrain(broken, all).map(Repair::Constrain))
+        .or_else(|| constrain(broken, all, subject.asked()).map(Repair::Constrain))
 }
 
 /// The first edit that mends it and breaks nothing that was kept.
@@ -67,7 +67,7 @@ fn whole(subject: &Subject<'_>) -> (usize, &'static str) {
 
 /// The answer goes on until what it lacks is there.
 fn resume(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>) -> Option<Repair> {
-    let shape = Shape::new(all);
+    let shape = Shape::new(all, subject.asked());
     let text = subject.text;
     let (keep, close) = whole(subject);
     let kept = text.get(..keep)?;
@@ -344,7 +344,7 @@ fn fits(all: &[Stipulation], unit: Unit, text: &str, more: usize) -> bool {
 }
 
 /// What the answer is written anew under.
-fn constrain(broken: &Stipulation, all: &[Stipulation]) -> Option<Constraint> {
+fn constrain(broken: &Stipulation, all: &[Stipulation], asked: &str) -> Option<Constraint> {
     match broken {
         // Only more words can mend these, and those are for the model to find.
         Stipulation::Count {
@@ -364,7 +364,7 @@ fn constrain(broken: &Stipulation, all: &[Stipulation]) -> Option<Constraint> {
             most: None,
             ..
         } => None,
-        _ => Shape::new(all).whole(),
+        _ => Shape::new(all, asked).whole(),
     }
 }
 

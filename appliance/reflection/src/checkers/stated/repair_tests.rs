@@ -370,3 +370,23 @@ fn an_edit_breaks_no_other_wish() {
     );
     assert!(regex.is_match("a big and friendly animal.") && !regex.is_match("A big and friendly animal."));
 }
+
+#[test]
+fn what_is_enforced_is_written_in_the_letters_of_the_request() {
+    let draft = "The sea is wide.";
+    let (kept, insert, regex) = resumed("Describe the sea in exactly two sentences.", draft);
+    let goes_on = |more: &str| regex.is_match(&format!("{kept}{insert}{more}"));
+    assert!(goes_on("It’s a “café” of 20 €, señor – and naïve."));
+    assert!(!goes_on("\u{2145}n end of it all.") && !goes_on("It is a wide 🎵 sea."));
+    for request in [
+        "Describe the sea in exactly two sentences, with an emoji.",
+        "Describe the sea (море) in exactly two sentences.",
+        "Describe the sea in exactly two sentences, the second in Russian.",
+    ] {
+        let (kept, insert, regex) = resumed(request, draft);
+        assert!(
+            regex.is_match(&format!("{kept}{insert}Море очень широкое 🎵 сегодня.")),
+            "{request}"
+        );
+    }
+}

@@ -3,9 +3,10 @@
 //! They say as much of the request as fits together: the case, the marks and letters that are banned, the beginning
 //! and the end, words per sentence. Each is small, and each ends: the model stops where the expression does.
 
+use super::tokens::tokens;
 use super::verify::as_usize;
 use super::{Mark, Stipulation, Unit};
-use crate::checkers::text::literal;
+use crate::checkers::text::{head, literal};
 
 /// Largest repetition in an expression.
 pub(super) const MOST: usize = 200;
@@ -21,10 +22,73 @@ pub(super) struct Shape<'a> {
     /// Marks that may end a sentence, as a class; empty if none may.
     pub(super) ends: &'static str,
     letters: Vec<char>,
+    /// Whether other letters than those of western European languages, and pictures, are allowed.
+    wide: bool,
+}
+
+/// Letters of English, Spanish and their neighbours. A model that would rather end than begin another sentence else
+/// takes the first capital of any script that its next token can still become.
+const LATIN: &str = r"[\x{0}-\x{17F}]";
+/// Those a sentence begins with.
+const LATIN_FIRST: &str = r"[\x{0}-\x{FF}]";
+/// Characters of a text in these languages: letters, digits, marks, dashes, quotation marks, the euro.
+const LATIN_TEXT: &str = r"[ -\x{17F}\x{2010}-\x{2026}\x{20AC}]";
+/// Words that ask for more than that, folded.
+const WIDE: &[&str] = &[
+    "emoji",
+    "emojis",
+    "emoticon",
+    "emoticons",
+    "emoticono",
+    "emoticonos",
+    "unicode",
+    "russian",
+    "ruso",
+    "ukrainian",
+    "ucraniano",
+    "chinese",
+    "mandarin",
+    "chino",
+    "japanese",
+    "japones",
+    "kanji",
+    "hiragana",
+    "korean",
+    "coreano",
+    "arabic",
+    "arabe",
+    "persian",
+    "persa",
+    "hebrew",
+    "hebreo",
+    "greek",
+    "griego",
+    "hindi",
+    "bengali",
+    "thai",
+    "tailandes",
+    "vietnamese",
+    "vietnamita",
+    "cyrillic",
+    "cirilico",
+    "sanskrit",
+    "sanscrito",
+];
+/// How much of a request is read for them, bytes.
+const READ: usize = 16 * 1024;
+
+/// Whether a request needs more than the letters of western European languages.
+fn needs_more(asked: &str) -> bool {
+    let asked = head(asked, READ);
+    asked.chars().any(|c| c.is_alphabetic() && c > '\u{24F}')
+        || tokens(asked)
+            .iter()
+            .any(|token| WIDE.contains(&token.folded.as_str()))
 }
 
 impl<'a> Shape<'a> {
-    pub(super) fn new(all: &'a [Stipulation]) -> Self {
+    /// The shape of an answer to `asked`, of which `all` was read.
+    pub(super) fn new(all: &'a [Stipulation], asked: &str) -> Self {
         let has = |stipulation: Stipulation| all.contains(&stipulation);
         let without = |mark| has(Stipulation::Without(mark));
         let ends = if without(Mark::Punctuation) {
@@ -48,6 +112,7 @@ impl<'a> Shape<'a> {
             commas: !without(Mark::Commas) && !without(Mark::Punctuation),
             ends,
             letters: letters.collect(),
+            wide: needs_more(asked),
         }
     }
 
@@ -84,20 +149,24 @@ impl<'a> Shape<'a> {
         format!("[{class}&&[^{banned}]]")
     }
 
+    /// What a class and the script have in common, without the letters that are banned.
+    fn scripted(&self, class: &str, script: &str) -> String {
+        if self.wide {
+            self.less(class)
+        } else {
+            self.less(&format!("[{class}&&{script}]"))
+        }
+    }
+
     /// A letter or digit within a word.
     pub(super) fn letter(&self) -> String {
-        self.less(if self.lower {
-            r"[\p{Ll}\p{Nd}]"
-        } else if self.upper {
-            r"[\p{Lu}\p{Nd}]"
-        } else {
-            r"[\p{L}\p{Nd}]"
-        })
+        self.scripted(&format!(r"[{}\p{{Nd}}]", self.any_letter()), LATIN)
     }
 
     /// The first letter of a sentence.
     pub(super) fn first(&self) -> String {
-        self.less(if self.lower { r"[\p{Ll}]" } else { r"[\p{Lu}]" })
+        let class = if self.lower { r"[\p{Ll}]" } else { r"[\p{Lu}]" };
+        self.scripted(class, LATIN_FIRST)
     }
 
     /// Any character within a sentence.
@@ -118,7 +187,7 @@ impl<'a> Shape<'a> {
             class.push_str(r"\p{Ll}");
         }
         class.push(']');
-        self.less(&class)
+        self.scripted(&class, LATIN_TEXT)
     }
 
     pub(super) fn sentence(&self) -> String {
@@ -157,11 +226,7 @@ impl<'a> Shape<'a> {
     }
 
     pub(super) fn item(&self) -> String {
-        format!(
-            "{}{}{{2,110}}",
-            self.less(r"[\p{L}\p{Nd}]").replace(r"\p{L}", self.any_letter()),
-            self.inner()
-        )
+        format!("{}{}{{2,110}}", self.letter(), self.inner())
     }
 
     fn any_letter(&self) -> &'static str {
