@@ -7,6 +7,7 @@ mod chaos;
 mod clients;
 mod common;
 mod disk;
+mod footprint;
 mod lifecycle;
 mod openai;
 mod shapes;
