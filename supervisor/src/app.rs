@@ -11,7 +11,7 @@ use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Checkpoints;
-use crate::cgroup::Tree;
+use crate::cgroup::{Kept, Tree};
 use crate::config::Config;
 use crate::cores::Assignment;
 use crate::cores::topology::Topology;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub topology: Topology,
     /// Who computes where.
     pub cores: Assignment,
+    /// How the engines' CPUs are kept for them.
+    pub kept: Kept,
     /// The cgroup tree, where there is one.
     pub tree: Option<Tree>,
     /// No true time is before this.

@@ -16,6 +16,9 @@ struct Arguments {
     /// Where the gateway listens; otherwise sarai.toml decides (default 0.0.0.0:8443).
     #[arg(long, value_name = "ADDR:PORT", requires = "native")]
     listen: Option<SocketAddr>,
+    /// Keep the memory budget by groups of its own below this folder of a cgroup v2 file system.
+    #[arg(long, value_name = "CGROUP", requires = "native")]
+    cgroup: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
         eprintln!("sarai-supervisor: --native DIR is needed");
         return ExitCode::from(2);
     };
-    match sarai_supervisor::run::native(&dir, arguments.listen) {
+    match sarai_supervisor::run::native(&dir, arguments.listen, arguments.cgroup.as_deref()) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("sarai-supervisor: {e:#}");

@@ -87,7 +87,9 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
     let expect = profile.expect(entry, Timestamp::now(), sequences.get(&entry.id))?;
     let keyring = keyring(app)?;
     let (begun, mut told) = (Instant::now(), Instant::now());
+    let mut read = false;
     let mut progress = |done: u64, total: u64| {
+        read = true;
         if told.elapsed() >= Duration::from_secs(2) && total > 0 {
             told = Instant::now();
             app.logs.say(&format!(
@@ -109,6 +111,9 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
         path: app.layout.models().join(&entry.file),
         source,
     })?;
+    if read && app.tree.is_some() {
+        hand_over(&verified.file);
+    }
     app.logs.say(&format!(
         "verify {}: signed by {}, {} in {:.2} s",
         entry.file,
@@ -120,6 +125,14 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
         verified,
         context: entry.context,
     })
+}
+
+/// Lets go of the pages that hashing brought in. They are billed to this process's group, and would be for as long as
+/// they stay: the engine, which reads them next, is billed for what it uses itself. Pages that an engine has mapped
+/// already stay, and stay billed to it.
+fn hand_over(file: &std::fs::File) {
+    // Advice: what the kernel keeps all the same, the supervisor's group can be made to give up at any time.
+    let _ = nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 /// Whom this machine believes, as of now.

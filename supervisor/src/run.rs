@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::{App, Shared};
 use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
-use crate::cgroup::{self, Tree};
+use crate::cgroup::{self, Kept, Tree};
 use crate::config::{Config, DEFAULT_HOSTNAME};
 use crate::layout::{Layout, Mode};
 use crate::lock::Lock;
@@ -32,8 +32,12 @@ use crate::{console, control, cores, cpu, models, network, service, sockets, spa
 
 mod end;
 
-/// Runs natively below `dir`. Ends after an ordered stop.
-pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Result<ExitCode> {
+/// Runs natively below `dir`, with the memory tree below the cgroup `group` if one is given. Ends after an ordered stop.
+pub fn native(
+    dir: &Path,
+    listen: Option<std::net::SocketAddr>,
+    group: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let layout = Layout::native(dir).context("failed to prepare the folders")?;
     layout
@@ -63,10 +67,25 @@ pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Resul
         .or(name)
         .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
     logs.say(if layout.separate {
-        "native: engine and gateway run as users of their own; no cgroups, no memory budget"
+        "native: engine and gateway run as users of their own"
     } else {
-        "native: every process runs as the user who started it; no cgroups, no memory budget"
+        "native: every process runs as the user who started it"
     });
+    let tree = match group {
+        None => {
+            logs.say("no cgroups, no memory budget");
+            None
+        }
+        Some(group) => {
+            let (tree, said) = take_tree(group, &config)
+                .with_context(|| format!("failed to make the memory tree in {}", group.display()))?;
+            match said {
+                Ok(said) => logs.say(&format!("cgroups: {said}")),
+                Err(wrong) => problems.set("cgroups", format!("cgroups: {wrong}")),
+            }
+            Some(tree)
+        }
+    };
     let pieces = Pieces {
         started,
         layout,
@@ -75,7 +94,7 @@ pub fn native(dir: &Path, listen: Option<std::net::SocketAddr>) -> anyhow::Resul
         oldest: Timestamp::now(),
         logs,
         problems,
-        tree: None,
+        tree,
     };
     go(pieces)?;
     Ok(ExitCode::SUCCESS)
@@ -104,18 +123,10 @@ pub fn pid1() -> ! {
     let mut tree = None;
     // Before anything grows: what is allocated now is billed to the group this process is in now.
     steps.run("cgroups", || {
-        let made = Tree::make(Path::new(cgroup::ROOT), config.budget, status::machine_memory().0);
-        let (made, mut wrong) = made.map_err(|e| format!("no memory budget is enforced: {e}"))?;
-        if let Err(e) = made.enter() {
-            wrong.push(format!("the supervisor's own memory is not protected: {e}"));
-        }
-        let limits = made.limits();
+        let (made, said) = take_tree(Path::new(cgroup::ROOT), &config)
+            .map_err(|e| format!("no memory budget is enforced: {e}"))?;
         tree = Some(made);
-        if wrong.is_empty() {
-            Ok(format!("budget {} MiB", limits.budget >> 20))
-        } else {
-            Err(wrong.join("; "))
-        }
+        said
     });
     let oldest = boot::run(&steps, &layout, &hostname);
     let pieces = Pieces {
@@ -135,6 +146,29 @@ pub fn pid1() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(60));
     }
+}
+
+/// Makes the tree, ends what is left in it, and moves there. The second says what holds now, or what could not be set.
+fn take_tree(root: &Path, config: &Config) -> std::io::Result<(Tree, Result<String, String>)> {
+    let (tree, mut wrong) = Tree::make(root, config.budget, status::machine_memory().0)?;
+    let mut said = format!("budget {} MiB", tree.limits().budget >> 20);
+    match tree.clear() {
+        Ok(None) => {}
+        Ok(Some(named)) => {
+            said.push_str("; left behind by an earlier supervisor and ended: ");
+            said.push_str(&named);
+        }
+        Err(e) => wrong.push(format!("left behind by an earlier supervisor: {e}")),
+    }
+    if let Err(e) = tree.enter() {
+        wrong.push(format!("the supervisor's own memory is not protected: {e}"));
+    }
+    let said = if wrong.is_empty() {
+        Ok(said)
+    } else {
+        Err(wrong.join("; "))
+    };
+    Ok((tree, said))
 }
 
 /// A panic is a line of the log; the task it was in starts again.
@@ -164,8 +198,14 @@ struct Pieces {
 
 fn go(pieces: Pieces) -> anyhow::Result<()> {
     let usable = cores::usable();
-    let topology = cores::topology::read(Path::new("/sys"), &usable);
+    let mut topology = cores::topology::read(Path::new("/sys"), &usable);
     let split = cores::assign(&topology);
+    let (kept, why) = match &pieces.tree {
+        Some(tree) => tree.place(&split),
+        None if split.shared() => (Kept::Shared, None),
+        None => (Kept::Affinity, None),
+    };
+    topology.notes.extend(why);
     if let Err(e) = cores::pin_self(&split.house) {
         pieces.problems.set(
             "cores",
@@ -183,6 +223,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         cpu: cpu::detect(usable.len()),
         topology,
         cores: split,
+        kept,
         tree: pieces.tree,
         oldest: pieces.oldest,
         logs: pieces.logs,

@@ -1,9 +1,11 @@
 //! The whole state of the machine, for `sarai status`.
 
 use procfs::Current;
-use sarai_wire::control::{MemoryStatus, ServiceState, Status};
+use sarai_wire::control::{CoresStatus, CpuPlace, MemoryStatus, ServiceState, Status};
 
 use crate::app::Shared;
+use crate::cgroup::Tree;
+use crate::cores::topology::{Cpu, Kind};
 use crate::network;
 use crate::problems::lock;
 use crate::service::{FALLBACK, GATEWAY, PRIMARY};
@@ -27,7 +29,9 @@ pub fn take(app: &Shared) -> Status {
         ca_fingerprint: identity.as_ref().map(|i| i.authority.fingerprint()),
         ca_path: identity.is_some().then(|| app.layout.ca().display().to_string()),
         cpu: app.cpu.clone(),
+        cores: cores(app),
         memory: memory(app),
+        groups: app.tree.as_ref().map(Tree::report).unwrap_or_default(),
         models: lock(&app.models).clone(),
         prompts: lock(&app.prompts).clone(),
         services,
@@ -52,7 +56,44 @@ fn memory(app: &Shared) -> MemoryStatus {
     MemoryStatus {
         total,
         available,
-        current: app.tree.as_ref().and_then(crate::cgroup::Tree::current),
+        current: app.tree.as_ref().and_then(Tree::current),
+        budget: app.tree.as_ref().map(|tree| tree.limits().budget),
+        oom_kills: procfs::vmstat()
+            .ok()
+            .and_then(|counts| counts.get("oom_kill").copied())
+            .and_then(|count| u64::try_from(count).ok()),
+    }
+}
+
+fn cores(app: &Shared) -> CoresStatus {
+    let place = |cpu: &Cpu| {
+        let (engine, house) = (
+            app.cores.engine.contains(&cpu.id),
+            app.cores.house.contains(&cpu.id),
+        );
+        CpuPlace {
+            cpu: cpu.id,
+            core: cpu.core,
+            kind: match cpu.kind {
+                Kind::Performance => "performance",
+                Kind::Efficiency => "efficiency",
+            }
+            .to_owned(),
+            node: cpu.node,
+            cache: cpu.cache,
+            owner: match (engine, house) {
+                (true, true) => "shared",
+                (true, false) => "engine",
+                (false, true) => "house",
+                (false, false) => "idle",
+            }
+            .to_owned(),
+        }
+    };
+    CoresStatus {
+        cpus: app.topology.cpus.iter().map(place).collect(),
+        kept: app.kept.word().to_owned(),
+        notes: app.topology.notes.clone(),
     }
 }
 

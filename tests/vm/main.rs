@@ -8,3 +8,4 @@ mod boot;
 mod common;
 mod cuts;
 mod damage;
+mod memory;

@@ -1,6 +1,8 @@
 //! The state of the machine for a person: problems first, then what runs.
 
-use sarai_wire::control::{ModelStatus, PromptsStatus, ServiceState, ServiceStatus, Status};
+use sarai_wire::control::{
+    CoresStatus, CpuPlace, GroupStatus, ModelStatus, PromptsStatus, ServiceState, ServiceStatus, Status,
+};
 
 use crate::text::{Paint, clean, cpus, duration, painted_table, size};
 
@@ -60,10 +62,19 @@ pub fn render(status: &Status, paint: Paint) -> String {
             paint.bad(floor)
         ),
     );
-    let used = status
+    if !status.cores.cpus.is_empty() {
+        fact("cores", render_cores(&status.cores));
+    }
+    for note in &status.cores.notes {
+        fact("", paint.dim(&clean(note, false)));
+    }
+    let budget = status
         .memory
-        .current
-        .map_or(String::new(), |bytes| format!("{} used here, ", size(bytes)));
+        .budget
+        .map_or(String::new(), |bytes| format!(" of {}", size(bytes)));
+    let used = status.memory.current.map_or(String::new(), |bytes| {
+        format!("{} used here{budget}, ", size(bytes))
+    });
     fact(
         "memory",
         format!(
@@ -77,7 +88,73 @@ pub fn render(status: &Status, paint: Paint) -> String {
     out.push_str(&render_services(&status.services, paint));
     out.push('\n');
     out.push_str(&render_models(&status.models, paint));
+    if !status.groups.is_empty() {
+        out.push('\n');
+        out.push_str(&render_groups(&status.groups, paint));
+    }
     out
+}
+
+/// Whose CPUs are which: `engines 1-3 (performance, isolated partition), house 0, idle 5-7`.
+fn render_cores(cores: &CoresStatus) -> String {
+    let of = |owner: &str| -> Vec<&CpuPlace> { cores.cpus.iter().filter(|cpu| cpu.owner == owner).collect() };
+    let list = |places: &[&CpuPlace]| cpus(&places.iter().map(|place| place.cpu).collect::<Vec<_>>());
+    let shared = of("shared");
+    if !shared.is_empty() {
+        return format!("{} shared by engines and house", list(&shared));
+    }
+    let mut parts = Vec::new();
+    let engine = of("engine");
+    if let Some(first) = engine.first() {
+        parts.push(format!(
+            "engines {} ({}, one thread a core, {})",
+            list(&engine),
+            clean(&first.kind, false),
+            clean(&cores.kept, false)
+        ));
+    }
+    for owner in ["house", "idle"] {
+        let places = of(owner);
+        if !places.is_empty() {
+            parts.push(format!("{owner} {}", list(&places)));
+        }
+    }
+    parts.join(", ")
+}
+
+/// The groups as a table.
+fn render_groups(groups: &[GroupStatus], paint: Paint) -> String {
+    let bytes = |value: Option<u64>| value.map_or(String::new(), size);
+    let count = |value: Option<u64>| value.map_or(String::new(), |n| n.to_string());
+    let row = |g: &GroupStatus| {
+        vec![
+            g.name.clone(),
+            bytes(g.memory),
+            bytes(g.most),
+            bytes(g.limit),
+            count(g.oom_kills),
+            count(g.processes),
+            count(g.refused),
+        ]
+    };
+    painted_table(
+        &[
+            "GROUP",
+            "MEMORY",
+            "MOST",
+            "LIMIT",
+            "OUT OF MEMORY",
+            "PROCESSES",
+            "REFUSED",
+        ],
+        groups.iter().map(row).collect(),
+        paint,
+        |row, column, text| match column {
+            4 if groups[row].oom_kills.is_some_and(|n| n > 0) => paint.bad(&text),
+            6 if groups[row].refused.is_some_and(|n| n > 0) => paint.bad(&text),
+            _ => text,
+        },
+    )
 }
 
 /// The words of the Omni-Loop: which, by whom, and why not the profile's.
@@ -225,7 +302,33 @@ mod tests {
                 total: 8 << 30,
                 available: 5 << 30,
                 current: Some(300 << 20),
+                budget: Some(1 << 30),
+                oom_kills: Some(0),
             },
+            cores: CoresStatus {
+                cpus: [(0, "house"), (1, "engine"), (2, "engine"), (3, "idle")]
+                    .into_iter()
+                    .map(|(cpu, owner)| CpuPlace {
+                        cpu,
+                        core: cpu,
+                        kind: "performance".into(),
+                        node: 0,
+                        cache: None,
+                        owner: owner.into(),
+                    })
+                    .collect(),
+                kept: "isolated partition".into(),
+                notes: vec!["no word about caches".into()],
+            },
+            groups: vec![GroupStatus {
+                name: "trainer".into(),
+                memory: Some(3 << 20),
+                most: Some(5 << 20),
+                limit: Some(4 << 30),
+                oom_kills: Some(2),
+                processes: Some(64),
+                refused: Some(917),
+            }],
             models: vec![
                 ModelStatus {
                     role: "primary".into(),
@@ -287,7 +390,10 @@ mod tests {
             "AB:CD",
             "/run/sarai/ca.crt",
             "2 CPUs, avx2 fma",
-            "300 MiB used here, 5.0 GiB of 8.0 GiB available",
+            "300 MiB used here of 1.0 GiB, 5.0 GiB of 8.0 GiB available",
+            "cores        engines 1-2 (performance, one thread a core, isolated partition), house 0, idle 3",
+            "             no word about caches",
+            "trainer  3 MiB   5 MiB  4.0 GiB  2              64         917",
             "gateway  crash-loop  -",
             "0-1",
             "12 s ago",

@@ -179,7 +179,9 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::control::{CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, ServiceStatus};
+    use sarai_wire::control::{
+        CoresStatus, CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, ServiceStatus,
+    };
 
     fn service(name: &str, state: ServiceState) -> ServiceStatus {
         ServiceStatus {
@@ -215,7 +217,11 @@ mod tests {
                 total: 1,
                 available: 1,
                 current: None,
+                budget: None,
+                oom_kills: None,
             },
+            cores: CoresStatus::default(),
+            groups: vec![],
             models: vec![],
             prompts: PromptsStatus::default(),
             services,

@@ -146,8 +146,14 @@ pub struct Status {
     pub ca_path: Option<String>,
     /// CPU level found: the instructions that count, and whether the floor (AVX2, FMA, F16C, BMI2) is met.
     pub cpu: CpuStatus,
+    /// Who has which CPUs.
+    #[serde(default)]
+    pub cores: CoresStatus,
     /// Memory of the machine and of the appliance.
     pub memory: MemoryStatus,
+    /// Memory and processes of each group of the appliance; empty where the kernel keeps no groups for it.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// Models and why any is refused.
     pub models: Vec<ModelStatus>,
     /// Words of the Omni-Loop.
@@ -170,6 +176,53 @@ pub struct CpuStatus {
     pub floor_met: bool,
 }
 
+/// Who has which CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CoresStatus {
+    /// Every CPU that the appliance may use.
+    pub cpus: Vec<CpuPlace>,
+    /// How the engines' are kept for them: `isolated partition`, `partition`, `cpuset`, `affinity`, `shared`.
+    pub kept: String,
+    /// What the kernel does not say or do, and what is taken for it.
+    pub notes: Vec<String>,
+}
+
+/// One logical CPU and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuPlace {
+    /// Its number.
+    pub cpu: u32,
+    /// Its physical core, named by the lowest CPU of it.
+    pub core: u32,
+    /// `performance` or `efficiency`.
+    pub kind: String,
+    /// NUMA node.
+    pub node: u32,
+    /// Its last-level cache, named by the lowest CPU that shares it, where the kernel says so.
+    pub cache: Option<u32>,
+    /// `engine`, `house`, `shared` or `idle`.
+    pub owner: String,
+}
+
+/// One group of the appliance. A figure that the kernel does not give is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Service whose group it is; `all` for everything together, `house` for what has no group of its own.
+    pub name: String,
+    /// Memory charged to it, its part of the page cache included, bytes.
+    pub memory: Option<u64>,
+    /// The most that was charged to it so far, bytes.
+    pub most: Option<u64>,
+    /// The most that may be, bytes.
+    pub limit: Option<u64>,
+    /// Processes that the kernel ended because memory ran out.
+    pub oom_kills: Option<u64>,
+    /// Processes and threads in it.
+    pub processes: Option<u64>,
+    /// Processes and threads that it was refused because it had as many as it may have.
+    pub refused: Option<u64>,
+}
+
 /// Memory figures in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStatus {
@@ -179,6 +232,12 @@ pub struct MemoryStatus {
     pub available: u64,
     /// `memory.current` of the appliance's subtree, where there is one.
     pub current: Option<u64>,
+    /// The budget: the most that the subtree may use, where there is one.
+    #[serde(default)]
+    pub budget: Option<u64>,
+    /// Processes of the whole machine that the kernel ended because memory ran out.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
 }
 
 /// One model of the profile.

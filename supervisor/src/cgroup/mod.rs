@@ -16,15 +16,20 @@
 //! PID 1 is no member of `services`: the kernel slows down whoever allocates while a group is above its
 //! `memory.high`, and the governor, which has to bring it down again, must not be slowed down with it.
 //!
-//! `groups` says what is set in each group, `files` reads and writes.
+//! `groups` says what is set in each group, `files` reads and writes, `leftover` ends what a supervisor that was killed
+//! left behind, `cpuset` gives groups their CPUs, `report` is what `status` shows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod cpuset;
 mod files;
 mod groups;
+mod leftover;
+mod report;
 
+pub use cpuset::Kept;
 pub use groups::Limits;
 use groups::SUPERVISOR;
 
@@ -45,11 +50,12 @@ impl Tree {
     /// could not be set; everything else is set all the same.
     ///
     /// # Errors
-    /// When a group cannot be made at all.
+    /// When a group cannot be made at all, or another supervisor uses the tree.
     pub fn make(root: &Path, budget: u64, machine: u64) -> io::Result<(Self, Vec<String>)> {
         let limits = Limits::of(budget, machine);
         let base = root.join(BASE);
         let mut problems = Vec::new();
+        leftover::refuse_a_second(&base)?;
         fs::create_dir_all(&base)?;
         for folder in [root.to_owned(), base.clone()] {
             files::enable(&folder, &mut problems);
@@ -129,7 +135,7 @@ mod tests {
     use super::*;
 
     /// A folder with the files that the kernel would make in it.
-    fn made_by_the_kernel(root: &Path) {
+    pub(super) fn made_by_the_kernel(root: &Path) {
         let limits = Limits::of(1 << 30, 2 << 30);
         for folder in [root.to_owned(), root.join(BASE)] {
             fs::create_dir_all(&folder).unwrap();

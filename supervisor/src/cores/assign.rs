@@ -46,7 +46,8 @@ struct Core {
     cpus: Vec<u32>,
     kind: Kind,
     node: u32,
-    cache: u32,
+    /// Unknown: as if those that do not say so shared one.
+    cache: Option<u32>,
 }
 
 /// Decides.
@@ -119,8 +120,8 @@ fn same_cache(cores: Vec<&Core>) -> Vec<&Core> {
     }
 }
 
-fn largest<'c>(cores: &[&'c Core], name: impl Fn(&Core) -> u32) -> Option<Vec<&'c Core>> {
-    let mut groups: BTreeMap<u32, Vec<&Core>> = BTreeMap::new();
+fn largest<'c, N: Ord>(cores: &[&'c Core], name: impl Fn(&Core) -> N) -> Option<Vec<&'c Core>> {
+    let mut groups: BTreeMap<N, Vec<&Core>> = BTreeMap::new();
     for core in cores {
         groups.entry(name(core)).or_default().push(core);
     }
@@ -153,7 +154,7 @@ mod tests {
                 core,
                 kind,
                 node,
-                cache,
+                cache: Some(cache),
             });
         Topology {
             cpus: cpus.collect(),

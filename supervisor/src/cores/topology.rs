@@ -34,8 +34,8 @@ pub struct Cpu {
     pub kind: Kind,
     /// Its NUMA node.
     pub node: u32,
-    /// Its last-level cache, named by the lowest CPU that shares it.
-    pub cache: u32,
+    /// Its last-level cache, named by the lowest CPU that shares it, where the kernel says so.
+    pub cache: Option<u32>,
 }
 
 /// The CPUs that may be used.
@@ -81,8 +81,7 @@ pub fn read(sysfs: &Path, usable: &[u32]) -> Topology {
                     _ => Kind::Performance,
                 },
                 node: node.unwrap_or(0),
-                // Unknown: as if all shared one.
-                cache: cache.unwrap_or(u32::MAX),
+                cache,
             }
         })
         .collect();

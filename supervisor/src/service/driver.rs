@@ -235,6 +235,7 @@ impl<P: Program> Driver<P> {
 
     /// Until the child has been collected.
     async fn watch(&mut self, mut running: Running, orders: &mut mpsc::Receiver<Order>) {
+        let killed_before = self.oom_kills();
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let exit = loop {
@@ -266,6 +267,11 @@ impl<P: Program> Driver<P> {
             (None, Some(exit)) => exit.to_string(),
             (None, None) => "unknown".to_owned(),
         };
+        let how = if self.oom_kills() > killed_before {
+            format!("{how}: out of memory")
+        } else {
+            how
+        };
         self.app.board.ended(self.program.name(), &how);
         self.app
             .logs
@@ -284,6 +290,11 @@ impl<P: Program> Driver<P> {
                 let _ = told.send(());
             }
         }
+    }
+
+    /// How often the kernel has ended something in this service's group for want of memory.
+    fn oom_kills(&self) -> Option<u64> {
+        self.app.tree.as_ref()?.oom_kills(self.program.name())
     }
 
     fn message(&mut self, running: &mut Running, message: Result<P::From, BirthError>) {

@@ -39,6 +39,12 @@ impl Engine {
 }
 
 impl Engine {
+    /// Whom the kernel ends first when the whole machine runs out of memory. An engine by its size alone, as every
+    /// stranger: with a penalty it would die for somebody else's leak. The fallback after the primary.
+    fn oom_score_adj(&self) -> i32 {
+        if self.role == Role::Fallback { -100 } else { 0 }
+    }
+
     /// Its socket, bound before the model is verified: connections wait from then on. The gateway's group may
     /// connect; nobody else.
     fn listen(&mut self, app: &App) -> std::io::Result<Arc<OwnedFd>> {
@@ -95,7 +101,7 @@ impl Program for Engine {
                 cpus: app.cores.engine.clone(),
                 cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
                 descriptors: 1024,
-                oom_score_adj: 500,
+                oom_score_adj: self.oom_score_adj(),
                 ..Spec::new(app.layout.programs.join("sarai-engine"))
             },
             listener,

@@ -89,7 +89,8 @@ impl Program for Gateway {
                 cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
                 // Each connection and each request to an engine, and what the program itself holds.
                 descriptors: connections + 2 * u64::from(app.config.gateway.max_requests) + 256,
-                oom_score_adj: 100,
+                // After everybody else: it is small, bounded by its own group, and every client waits for it.
+                oom_score_adj: -300,
                 ..Spec::new(app.layout.programs.join("sarai-gateway"))
             },
             listener: Arc::clone(&listener),

@@ -11,7 +11,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use sarai_wire::control::{
-    CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, Reply, Request, ServiceState, ServiceStatus, Status,
+    CoresStatus, CpuStatus, MemoryStatus, ModelStatus, PromptsStatus, Reply, Request, ServiceState,
+    ServiceStatus, Status,
 };
 
 /// A supervisor in a folder of its own.
@@ -133,7 +134,11 @@ pub fn status() -> Status {
             total: 1 << 34,
             available: 1 << 33,
             current: None,
+            budget: None,
+            oom_kills: None,
         },
+        cores: CoresStatus::default(),
+        groups: vec![],
         models: vec![ModelStatus {
             role: "primary".into(),
             file: "m.gguf".into(),
