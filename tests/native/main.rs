@@ -11,4 +11,5 @@ mod footprint;
 mod lifecycle;
 mod openai;
 mod shapes;
+mod soak;
 mod trust;

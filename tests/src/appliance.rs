@@ -33,8 +33,34 @@ pub struct Appliance {
     pub publisher: Publisher,
     /// Port on 127.0.0.1.
     pub port: u16,
+    /// How the supervisor is started.
+    pub launch: Launch,
     supervisor: Option<Child>,
     secret: Option<String>,
+}
+
+/// Where the supervisor, and all that it starts, is put when it is started.
+#[derive(Debug, Default, Clone)]
+pub struct Launch {
+    /// `cgroup.procs` of a group.
+    pub group: Option<PathBuf>,
+    /// The only CPUs it may use.
+    pub cpus: Option<Vec<usize>>,
+}
+
+impl Launch {
+    /// A command that is in its place before the program begins.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "[ -z \"$0\" ] || echo $$ >\"$0\"; exec \"$@\""]);
+        command.arg(self.group.as_deref().unwrap_or(Path::new("")));
+        if let Some(cpus) = &self.cpus {
+            let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
+            command.args(["taskset", "-c", &list.join(",")]);
+        }
+        command.arg(program);
+        command
+    }
 }
 
 impl Appliance {
@@ -48,6 +74,7 @@ impl Appliance {
             folder: Some(folder),
             publisher,
             port: crate::vm::free_port()?,
+            launch: Launch::default(),
             supervisor: None,
             secret: None,
         };
@@ -128,7 +155,13 @@ impl Appliance {
             .create(true)
             .append(true)
             .open(self.path("supervisor.log"))?;
-        let child = Command::new(self.path("bin/sarai-supervisor"))
+        let program = self.path("bin/sarai-supervisor");
+        let mut command = if self.launch.group.is_some() || self.launch.cpus.is_some() {
+            self.launch.command(&program)
+        } else {
+            Command::new(program)
+        };
+        let child = command
             .arg("--native")
             .arg(self.path(""))
             .stdin(Stdio::null())

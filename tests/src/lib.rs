@@ -9,6 +9,7 @@
 //! | [`process`] | what the kernel says about processes |
 //! | [`gguf`] | a writer of tiny made-up models |
 //! | [`shape`] | a writer of models with the product's true shape and random weights |
+//! | [`measure`] | memory, machine and tables of figures, for benches and the soak |
 //! | [`model`] | models, attested and signed |
 //! | [`image`] | the image for virtual machines, with the tests' own models and files laid over it |
 //! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
@@ -22,6 +23,7 @@ pub mod appliance;
 pub mod client;
 pub mod gguf;
 pub mod image;
+pub mod measure;
 pub mod model;
 pub mod process;
 pub mod publisher;
