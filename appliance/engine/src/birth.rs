@@ -59,6 +59,7 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
         match birth::recv::<ToEngine>(socket.as_fd()) {
             Ok((ToEngine::Ping { seq }, _)) => shared.ping(seq),
             Ok((ToEngine::Stop, _)) => shared.stop(),
+            Ok((ToEngine::Ease { .. }, _)) => crate::warning!("an order to give memory back was ignored"),
             Ok((ToEngine::Start(_), _)) => crate::warning!("a second start was ignored"),
             Err(BirthError::Closed) => {
                 info!("the supervisor is gone; leaving");

@@ -169,6 +169,7 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
                 Err(error) => tracing::error!("kept the old certificate and keys: failed to {error}"),
             },
             Ok(ToGateway::Start(_)) => tracing::warn!("ignored a second start"),
+            Ok(ToGateway::Rung(_)) => {}
             Ok(ToGateway::Stop) => return,
             Err(BirthError::Closed) => {
                 tracing::warn!("the supervisor is gone");

@@ -33,6 +33,13 @@ pub enum ToEngine {
         /// Number to repeat.
         seq: u64,
     },
+    /// Give memory back, or take it again; answered by [`FromEngine::Eased`] with the same number.
+    Ease {
+        /// Number to repeat.
+        seq: u64,
+        /// What to do.
+        ease: crate::memory::Ease,
+    },
     /// Finish what runs, refuse what waits, exit with status 0.
     Stop,
 }
@@ -104,6 +111,8 @@ pub enum FromEngine {
         /// Why, fitting after "failed to".
         reason: String,
     },
+    /// Answer to [`ToEngine::Ease`].
+    Eased(crate::memory::Eased),
     /// Answer to [`ToEngine::Ping`]. Sent by the thread that decodes, between two steps, so it proves progress.
     Pong {
         /// The number of the ping.
@@ -126,6 +135,8 @@ pub enum ToGateway {
     Start(Box<GatewayStart>),
     /// Certificate, keys or engine states changed on disk or below: read them again.
     Reload,
+    /// The memory ladder stands elsewhere.
+    Rung(crate::memory::RungNotice),
     /// Prove that you live; answered by [`FromGateway::Pong`].
     Ping {
         /// Number to repeat.

@@ -7,6 +7,7 @@
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
 //! [`bounds`] holds what the admin may set, for those who read it and those who are told.
+//! [`memory`] is what supervisor, engine and gateway say of the memory ladder.
 //! [`descriptors`] is how a line of the control socket brings files with it.
 //!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
@@ -18,3 +19,4 @@ pub mod control;
 pub mod descriptors;
 pub mod engine;
 pub mod frame;
+pub mod memory;

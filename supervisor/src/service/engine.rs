@@ -137,6 +137,7 @@ impl Program for Engine {
             )),
             FromEngine::Failed { reason } => Said::Failed(reason),
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
+            FromEngine::Eased(_) => Said::Noted,
         }
     }
 
