@@ -15,6 +15,7 @@ use crate::cgroup::{Kept, Tree};
 use crate::config::Config;
 use crate::cores::Assignment;
 use crate::cores::topology::Topology;
+use crate::governor::book::Book;
 use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::logs::Logs;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub prompts: Mutex<PromptsStatus>,
     /// Signs the head of the audit log.
     pub audit: Checkpoints,
+    /// Where the memory ladder stands.
+    pub ladder: Book,
     /// Keys, once they are there.
     pub identity: Mutex<Option<Arc<Identity>>>,
     /// Whether the gateway has a server certificate to read.

@@ -14,6 +14,7 @@
 //! | [`models`] | manifest and verification of what the engines load |
 //! | [`reaper`], [`spawn`] | children: started, confined, collected |
 //! | [`service`] | life of each service: a pure state machine and the drivers around it |
+//! | [`governor`] | the memory ladder: quality is given up in steps to stay inside the budget |
 //! | [`control`], [`status`], [`logs`], [`problems`] | what an admin sees and asks |
 //! | [`watchdog`], [`power`], [`console`] | the machine's own edges |
 
@@ -26,6 +27,7 @@ pub mod console;
 pub mod control;
 pub mod cores;
 pub mod cpu;
+pub mod governor;
 pub mod identity;
 pub mod layout;
 pub mod lock;

@@ -16,6 +16,7 @@ use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
 use crate::cgroup::{self, Kept, Tree};
 use crate::config::{Config, DEFAULT_HOSTNAME};
+use crate::governor::book::Book;
 use crate::layout::{Layout, Mode};
 use crate::lock::Lock;
 use crate::logs::{Echo, Logs, Writer};
@@ -28,7 +29,9 @@ use crate::service::gateway::Gateway;
 use crate::service::program::Program;
 use crate::service::{FALLBACK, PRIMARY};
 use crate::watchdog::Watchdog;
-use crate::{console, control, cores, cpu, models, network, service, sockets, spawn, status, tasks};
+use crate::{
+    console, control, cores, cpu, governor, models, network, service, sockets, spawn, status, tasks,
+};
 
 mod end;
 
@@ -233,6 +236,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         orders: service::Orders::default(),
         models: Mutex::default(),
         prompts: Mutex::default(),
+        ladder: Book::default(),
         identity: Mutex::default(),
         certified: watch::Sender::new(false),
         addresses: Mutex::default(),
@@ -268,6 +272,7 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
     start_control(&app);
     guard("certificates", |app| Box::pin(network::certify(app)));
     start_services(&app);
+    guard("governor", |app| Box::pin(governor::run(app)));
     let watchdog = (app.layout.mode == Mode::Pid1).then(|| Watchdog::open(&app));
     if let Some(watchdog) = &watchdog {
         guard("buttons", |app| Box::pin(power::buttons(app)));

@@ -32,6 +32,7 @@ pub fn take(app: &Shared) -> Status {
         cores: cores(app),
         memory: memory(app),
         groups: app.tree.as_ref().map(Tree::report).unwrap_or_default(),
+        ladder: app.ladder.status(),
         models: lock(&app.models).clone(),
         prompts: lock(&app.prompts).clone(),
         services,
@@ -46,7 +47,9 @@ pub fn ready(app: &Shared) -> bool {
     serves(GATEWAY) && (serves(PRIMARY) || serves(FALLBACK))
 }
 
-fn rss(pid: i32) -> Option<u64> {
+/// Resident memory of a process, bytes; `None` when it is gone.
+#[must_use]
+pub fn rss(pid: i32) -> Option<u64> {
     let statm = procfs::process::Process::new(pid).ok()?.statm().ok()?;
     Some(statm.resident * procfs::page_size())
 }

@@ -15,6 +15,7 @@ mod console;
 mod control;
 mod discover;
 mod failure;
+mod ladder;
 mod sse;
 mod status;
 mod text;

@@ -83,6 +83,12 @@ pub fn render(status: &Status, paint: Paint) -> String {
             size(status.memory.total)
         ),
     );
+    for (index, line) in crate::ladder::render(&status.ladder, paint)
+        .into_iter()
+        .enumerate()
+    {
+        fact(if index == 0 { "ladder" } else { "" }, line);
+    }
     fact("prompts", render_prompts(&status.prompts, paint));
     out.push('\n');
     out.push_str(&render_services(&status.services, paint));
@@ -280,7 +286,8 @@ pub fn render_models(models: &[ModelStatus], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::control::{CpuStatus, MemoryStatus};
+    use sarai_wire::control::{CpuStatus, LadderStatus, MemoryStatus, MoveStatus, RungStatus};
+    use sarai_wire::memory::Rung;
 
     fn status() -> Status {
         Status {
@@ -329,6 +336,32 @@ mod tests {
                 processes: Some(64),
                 refused: Some(917),
             }],
+            ladder: LadderStatus {
+                rung: Rung::HalfContext,
+                since_s: 75,
+                reason: "970.0 MiB are needed".into(),
+                sensed: "every second".into(),
+                budget: Some(1 << 30),
+                high: Some(960 << 20),
+                needed: Some(970 << 20),
+                rungs: vec![RungStatus {
+                    rung: Rung::HalfContext,
+                    exists: true,
+                    frees: 32 << 20,
+                    reached: 2,
+                    spent_s: 80,
+                }],
+                moves: vec![MoveStatus {
+                    time: "2026-01-01T00:00:00Z".into(),
+                    from: Rung::Caches,
+                    to: Rung::HalfContext,
+                    reason: "970.0 MiB are needed".into(),
+                    predicted: 32 << 20,
+                    measured: Some(30 << 20),
+                    took_ms: 120,
+                    trouble: vec!["engine-fallback did not answer".into()],
+                }],
+            },
             models: vec![
                 ModelStatus {
                     role: "primary".into(),
@@ -394,6 +427,12 @@ mod tests {
             "cores        engines 1-2 (performance, one thread a core, isolated partition), house 0, idle 3",
             "             no word about caches",
             "trainer  3 MiB   5 MiB  4.0 GiB  2              64         917",
+            "ladder       half_context, for 75 s: 970.0 MiB are needed",
+            "970 MiB needed, line at 960 MiB, budget 1.0 GiB",
+            "looks every second",
+            "so far half_context 2x, 80 s",
+            "2026-01-01T00:00:00Z caches -> half_context: 970.0 MiB are needed; freed 30 MiB (32 MiB expected) in \
+             120 ms; engine-fallback did not answer",
             "gateway  crash-loop  -",
             "0-1",
             "12 s ago",

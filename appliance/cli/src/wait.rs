@@ -222,6 +222,7 @@ mod tests {
             },
             cores: CoresStatus::default(),
             groups: vec![],
+            ladder: Default::default(),
             models: vec![],
             prompts: PromptsStatus::default(),
             services,

@@ -60,6 +60,10 @@ pub struct EngineStart {
 pub struct EngineParams {
     /// Context of one request, tokens.
     pub context: u32,
+    /// Context to begin with while memory is short, tokens; never above `context`, to which
+    /// [`crate::memory::Ease::Context`] may bring it later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<u32>,
     /// Requests decoded at the same time.
     pub slots: u32,
     /// Most requests waiting before [`crate::engine::ErrorKind::Busy`].
@@ -76,6 +80,7 @@ impl Default for EngineParams {
     fn default() -> Self {
         Self {
             context: 2048,
+            reduced: None,
             slots: 2,
             queue: 32,
             batch: 512,

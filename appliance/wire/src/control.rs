@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Rung;
+
 /// Longest line either side accepts, bytes.
 pub const MAX_LINE: usize = 1024 * 1024;
 /// File name of the control socket below the run folder.
@@ -154,6 +156,9 @@ pub struct Status {
     /// Memory and processes of each group of the appliance; empty where the kernel keeps no groups for it.
     #[serde(default)]
     pub groups: Vec<GroupStatus>,
+    /// How far the appliance has stepped back to stay inside its memory budget.
+    #[serde(default)]
+    pub ladder: LadderStatus,
     /// Models and why any is refused.
     pub models: Vec<ModelStatus>,
     /// Words of the Omni-Loop.
@@ -238,6 +243,72 @@ pub struct MemoryStatus {
     /// Processes of the whole machine that the kernel ended because memory ran out.
     #[serde(default)]
     pub oom_kills: Option<u64>,
+}
+
+/// Where the memory ladder stands, and how it came there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LadderStatus {
+    /// The rung.
+    pub rung: Rung,
+    /// Seconds since it got there.
+    pub since_s: u64,
+    /// Why it is not the first; empty there.
+    pub reason: String,
+    /// How pressure is sensed, and what is missing for that.
+    pub sensed: String,
+    /// `memory.max` of the subtree, bytes; natively the budget that the services' resident memory is held against.
+    pub budget: Option<u64>,
+    /// The line that what is needed is kept below, bytes: `memory.high` of the subtree.
+    pub high: Option<u64>,
+    /// What is needed now, bytes: charged memory without what the kernel can drop at no harm.
+    pub needed: Option<u64>,
+    /// Every rung, in order.
+    pub rungs: Vec<RungStatus>,
+    /// The last moves, newest last; at most [`MAX_MOVES`].
+    pub moves: Vec<MoveStatus>,
+}
+
+/// Most moves that [`LadderStatus::moves`] remembers.
+pub const MAX_MOVES: usize = 32;
+
+/// One rung of the ladder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RungStatus {
+    /// Which.
+    pub rung: Rung,
+    /// Whether it is there now: without a projector there is none to unload, and without a fallback that serves the
+    /// primary is not stopped. The ladder passes over what is not there.
+    pub exists: bool,
+    /// What stepping onto it from the one above frees, bytes; by measurement where there was one.
+    pub frees: u64,
+    /// How often it was reached since the supervisor started.
+    pub reached: u64,
+    /// Seconds spent on it since then.
+    pub spent_s: u64,
+}
+
+/// One move along the ladder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MoveStatus {
+    /// When it began, RFC 3339.
+    pub time: String,
+    /// From which rung.
+    pub from: Rung,
+    /// To which rung: a later one steps back, an earlier one climbs.
+    pub to: Rung,
+    /// Which signal, with its figures.
+    pub reason: String,
+    /// Bytes it was to free; for a climb, to take.
+    pub predicted: u64,
+    /// Bytes that the engines gave, or took, by the kernel's count; `None` when nobody could say.
+    pub measured: Option<u64>,
+    /// Milliseconds from its beginning to its end.
+    pub took_ms: u64,
+    /// Parts of it that were not done, and why.
+    pub trouble: Vec<String>,
 }
 
 /// One model of the profile.

@@ -33,6 +33,7 @@ pub(super) fn remember(watchdog: &Watchdog) {
 
 /// First the gateway, which lets requests finish; then the engines they needed; then everything else.
 pub(super) async fn services(app: &App) {
+    app.ladder.end();
     let drain = Duration::from_secs(app.config.gateway.drain_s.into()) + GATEWAY_SLACK;
     stop(app, GATEWAY, drain).await;
     // The gateway's last word about its audit log.

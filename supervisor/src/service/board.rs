@@ -89,6 +89,12 @@ impl Board {
         lock(&self.0).iter().find(|e| e.name == name).map(|e| e.state)
     }
 
+    /// The process of one service, while there is one.
+    #[must_use]
+    pub fn pid_of(&self, name: &str) -> Option<i32> {
+        lock(&self.0).iter().find(|e| e.name == name).and_then(|e| e.pid)
+    }
+
     /// The first service that says it serves but has not answered for its own bound and `slack`: its driver, which
     /// should have replaced it long ago, is not doing its work.
     #[must_use]

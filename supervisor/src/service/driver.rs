@@ -82,6 +82,17 @@ async fn wait(orders: &mut mpsc::Receiver<Order>, limit: Duration) -> Woken {
     }
 }
 
+/// The next order that is not for a child, while there is none: verifying a model is not begun anew for the others.
+async fn not_for_child(orders: &mut mpsc::Receiver<Order>) -> Order {
+    loop {
+        match orders.recv().await {
+            Some(order) if order.is_for_child() => {}
+            Some(order) => return order,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl<P: Program> Driver<P> {
     fn now(&self) -> Duration {
         self.app.started.elapsed()
@@ -134,19 +145,20 @@ impl<P: Program> Driver<P> {
             }
             // A child that starts later reads the files anyway.
             Order::Reload(told) => drop(told.send(())),
+            // It is born as things are then.
+            Order::Ease(..) | Order::Notice => {}
         }
     }
 
     /// Prepares, starts and watches one child until it is gone.
     async fn start(&mut self, orders: &mut mpsc::Receiver<Order>) {
         let prepared = tokio::select! {
-            prepared = self.program.prepare(&self.app) => prepared,
-            order = orders.recv() => {
-                if let Some(order) = order {
-                    self.order_without_child(order);
-                }
-                return;
-            }
+            prepared = self.program.prepare(&self.app) => Ok(prepared),
+            order = not_for_child(orders) => Err(order),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(order) => return self.order_without_child(order),
         };
         let topic = format!("start {}", self.program.name());
         match prepared {
@@ -207,6 +219,9 @@ impl<P: Program> Driver<P> {
         }
         let attached: Vec<_> = launch.attached.iter().map(AsRawFd::as_raw_fd).collect();
         birth::send(ours.as_fd(), &launch.start, &attached).map_err(io::Error::other)?;
+        if let Some(news) = self.program.news(&self.app, false) {
+            birth::send(ours.as_fd(), &news, &[]).map_err(io::Error::other)?;
+        }
         // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
         let birth = unsafe { AsyncFd::register(ours) }?;
         self.app.board.started(
@@ -227,6 +242,8 @@ impl<P: Program> Driver<P> {
             why: None,
             leaving: None,
             reloading: Vec::new(),
+            easing: Vec::new(),
+            eased: 0,
             second: now,
             packets: 0,
             asked_to_end: false,
@@ -313,9 +330,15 @@ impl<P: Program> Driver<P> {
                     self.app.board.pong(self.program.name());
                     self.event(Event::Ready);
                     self.program.serving(&self.app);
+                    self.tell_news(running);
                 }
             }
             Ok(Said::Failed(reason)) => self.cannot_serve(running, &reason),
+            Ok(Said::Eased(eased)) => {
+                if let Some(at) = running.easing.iter().position(|(seq, _)| *seq == eased.seq) {
+                    let _ = running.easing.swap_remove(at).1.send(eased);
+                }
+            }
             Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
                 // An answer to a ping that was never sent proves nothing.
@@ -384,6 +407,16 @@ impl<P: Program> Driver<P> {
                 self.event(Event::Stop);
                 self.end(running);
             }
+            Order::Notice => self.tell_news(running),
+            Order::Ease(ease, told) => {
+                running.eased += 1;
+                let serves = self.machine.state() == ServiceState::Ready;
+                let order = P::ease(running.eased, ease).filter(|_| serves);
+                let socket = running.birth.get_ref().as_fd();
+                if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
+                    running.easing.push((running.eased, told));
+                }
+            }
             Order::Reload(told) => {
                 if let Some(reload) = P::reload() {
                     let _ = birth::send(running.birth.get_ref().as_fd(), &reload, &[]);
@@ -393,6 +426,14 @@ impl<P: Program> Driver<P> {
                     let _ = told.send(());
                 }
             }
+        }
+    }
+
+    /// A full socket means that the child does not read: its silence will tell.
+    fn tell_news(&mut self, running: &mut Running) {
+        let serves = self.machine.state() == ServiceState::Ready;
+        if let Some(news) = self.program.news(&self.app, serves) {
+            let _ = birth::send(running.birth.get_ref().as_fd(), &news, &[]);
         }
     }
 

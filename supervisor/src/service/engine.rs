@@ -4,11 +4,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sarai_trust::Attestation;
 use sarai_trust::manifest::Role;
 use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
+use sarai_wire::memory::Ease;
 
 use super::program::{Hold, Launch, Program, Said};
 use crate::app::App;
+use crate::config::EngineConfig;
+use crate::governor::book::Which;
+use crate::governor::terms::Model;
 use crate::spawn::{self, Spec};
 use crate::{cpu, models, sockets};
 
@@ -23,6 +28,10 @@ pub struct Engine {
     role: Role,
     listener: Option<Arc<OwnedFd>>,
     loaded: Option<(String, u64)>,
+    /// Context it was configured with at its last birth, tokens.
+    context: u32,
+    /// What it was born with, where memory was short.
+    reduced: Option<u32>,
 }
 
 impl Engine {
@@ -34,7 +43,22 @@ impl Engine {
             role,
             listener: None,
             loaded: None,
+            context: 0,
+            reduced: None,
         }
+    }
+}
+
+/// What the ladder must know of a model.
+fn described(attestation: &Attestation, context: u32, settings: &EngineConfig) -> Model {
+    let memory = attestation.memory;
+    Model {
+        digest: attestation.sha256.to_string(),
+        weights: memory.map_or(attestation.size, |memory| memory.weights),
+        kv_per_token: memory.map_or(0, |memory| memory.kv_per_token),
+        context,
+        slots: settings.slots,
+        kv_q8: Model::is_q8(settings.kv_type),
     }
 }
 
@@ -43,6 +67,13 @@ impl Engine {
     /// stranger: with a penalty it would die for somebody else's leak. The fallback after the primary.
     fn oom_score_adj(&self) -> i32 {
         if self.role == Role::Fallback { -100 } else { 0 }
+    }
+
+    fn which(&self) -> Which {
+        match self.role {
+            Role::Fallback => Which::Fallback,
+            Role::Primary | Role::Projector => Which::Primary,
+        }
     }
 
     /// Its socket, bound before the model is verified: connections wait from then on. The gateway's group may
@@ -74,18 +105,28 @@ impl Program for Engine {
             let path = app.layout.engine_socket(self.name);
             Hold::NotYet(format!("cannot listen on {}: {e}", path.display()))
         })?;
+        if self.role == Role::Primary && app.ladder.stopped() {
+            let why = app.ladder.notice().reason;
+            return Err(Hold::NotYet(format!("it is stopped to save memory ({why})")));
+        }
         let model = models::verify(app, self.role).await?;
         let attestation = &model.verified.attestation;
         self.loaded = Some((attestation.id.clone(), attestation.sequence));
         let settings = &app.config.engine;
+        let context = settings
+            .context
+            .or(model.context)
+            .unwrap_or(EngineParams::default().context);
+        app.ladder
+            .born(self.which(), described(attestation, context, settings));
+        self.context = context;
+        self.reduced = app.ladder.context(self.which(), context);
         let start = EngineStart {
             model: attestation.id.clone(),
             digest: attestation.sha256.to_string(),
             params: EngineParams {
-                context: settings
-                    .context
-                    .or(model.context)
-                    .unwrap_or(EngineParams::default().context),
+                context,
+                reduced: self.reduced,
                 slots: settings.slots,
                 queue: settings.queue,
                 batch: settings.batch,
@@ -137,7 +178,7 @@ impl Program for Engine {
             )),
             FromEngine::Failed { reason } => Said::Failed(reason),
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
-            FromEngine::Eased(_) => Said::Noted,
+            FromEngine::Eased(eased) => Said::Eased(eased),
         }
     }
 
@@ -151,6 +192,23 @@ impl Program for Engine {
 
     fn reload() -> Option<ToEngine> {
         None
+    }
+
+    fn ease(seq: u64, ease: Ease) -> Option<ToEngine> {
+        Some(ToEngine::Ease { seq, ease })
+    }
+
+    /// The ladder may have moved while the model was loaded; what is so already costs nothing.
+    fn news(&mut self, app: &App, serves: bool) -> Option<ToEngine> {
+        let wanted = app.ladder.context(self.which(), self.context);
+        if !serves || wanted.is_none() && self.reduced.is_none() {
+            return None;
+        }
+        self.reduced = wanted;
+        let tokens = wanted.unwrap_or(self.context);
+        // Nobody waits for this number.
+        let (seq, ease) = (0, Ease::Context { tokens });
+        Some(ToEngine::Ease { seq, ease })
     }
 
     fn silence(&self, app: &App) -> Duration {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sarai_wire::birth::{AuditStart, FromGateway, GatewayStart, ToGateway};
+use sarai_wire::memory::{Ease, Rung};
 
 use super::program::{Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
@@ -145,6 +146,16 @@ impl Program for Gateway {
 
     fn reload() -> Option<ToGateway> {
         Some(ToGateway::Reload)
+    }
+
+    fn ease(_seq: u64, _ease: Ease) -> Option<ToGateway> {
+        None
+    }
+
+    /// It knows from its birth where the ladder stands.
+    fn news(&mut self, app: &App, serves: bool) -> Option<ToGateway> {
+        let notice = app.ladder.notice();
+        (serves || notice.rung != Rung::Normal).then_some(ToGateway::Rung(notice))
     }
 
     fn silence(&self, app: &App) -> Duration {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sarai_wire::memory::{Ease, Eased};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::problems::lock;
@@ -35,6 +36,17 @@ pub enum Order {
     Stop(oneshot::Sender<()>),
     /// Have the child read its files again; told when it has answered a ping sent after that.
     Reload(oneshot::Sender<()>),
+    /// Have the child give memory back, or take it again; told what came of it. Dropped without a child that serves.
+    Ease(Ease, oneshot::Sender<Eased>),
+    /// Tell the child the news ([`program::Program::news`]).
+    Notice,
+}
+
+impl Order {
+    /// Whether it is for a child that is there, and nothing without one.
+    fn is_for_child(&self) -> bool {
+        matches!(self, Self::Ease(..) | Self::Notice)
+    }
 }
 
 /// Orders waiting for one driver.
@@ -66,10 +78,29 @@ impl Orders {
         order: impl FnOnce(oneshot::Sender<()>) -> Order,
         limit: Duration,
     ) -> bool {
-        let Some(to) = lock(&self.0).get(name).cloned() else {
-            return false;
-        };
         let (tell, told) = oneshot::channel();
-        to.try_send(order(tell)).is_ok() && matches!(tokio::time::timeout(limit, told).await, Ok(Ok(())))
+        self.send(name, order(tell)) && matches!(tokio::time::timeout(limit, told).await, Ok(Ok(())))
+    }
+
+    /// Gives an order without waiting for it. False when the driver has too many, or when there is no such service.
+    pub fn send(&self, name: &str, order: Order) -> bool {
+        let to = lock(&self.0).get(name).cloned();
+        to.is_some_and(|to| to.try_send(order).is_ok())
+    }
+
+    /// Has a service give memory back, or take it again, and waits at most `limit` for what came of it.
+    ///
+    /// # Errors
+    /// A sentence when it did not answer.
+    pub async fn ease(&self, name: &str, ease: Ease, limit: Duration) -> Result<Eased, String> {
+        let (tell, told) = oneshot::channel();
+        if !self.send(name, Order::Ease(ease, tell)) {
+            return Err(format!("{name} did not take the order"));
+        }
+        match tokio::time::timeout(limit, told).await {
+            Ok(Ok(eased)) => Ok(eased),
+            Ok(Err(_)) => Err(format!("{name} ended before it answered")),
+            Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
+        }
     }
 }

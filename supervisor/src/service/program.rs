@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sarai_wire::memory::{Ease, Eased};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,8 @@ pub enum Said {
     Failed(String),
     /// It answered this ping.
     Pong(u64),
+    /// It gave memory back, or took it again.
+    Eased(Eased),
     /// Something that the kind of service has taken note of itself.
     Noted,
 }
@@ -67,6 +70,11 @@ pub trait Program: Send + 'static {
     fn stop() -> Self::To;
     /// The order to read files again, where there is one.
     fn reload() -> Option<Self::To>;
+    /// An order to give memory back, or to take it again, where there is one.
+    fn ease(seq: u64, ease: Ease) -> Option<Self::To>;
+    /// What the child is to be told besides what it was started with: at its birth, once it serves, and when there is
+    /// something new.
+    fn news(&mut self, app: &App, serves: bool) -> Option<Self::To>;
     /// The service is not about to start: whoever wants something of it should learn that at once.
     fn resting(&mut self, app: &App);
     /// Longest time without an answer to a ping.

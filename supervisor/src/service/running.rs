@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use sarai_wire::birth::{self, BirthError};
+use sarai_wire::memory::Eased;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -36,6 +37,10 @@ pub(super) struct Running {
     pub(super) leaving: Option<Instant>,
     /// Orders told when this ping, or a later one, is answered.
     pub(super) reloading: Vec<(u64, oneshot::Sender<()>)>,
+    /// Who waits for the answer to an order to give memory back, by its number.
+    pub(super) easing: Vec<(u64, oneshot::Sender<Eased>)>,
+    /// Number of the last such order.
+    pub(super) eased: u64,
     pub(super) second: Instant,
     pub(super) packets: u32,
     pub(super) asked_to_end: bool,

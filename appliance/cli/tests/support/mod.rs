@@ -139,6 +139,7 @@ pub fn status() -> Status {
         },
         cores: CoresStatus::default(),
         groups: vec![],
+        ladder: Default::default(),
         models: vec![ModelStatus {
             role: "primary".into(),
             file: "m.gguf".into(),

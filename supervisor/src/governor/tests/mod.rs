@@ -1,0 +1,5 @@
+//! The ladder against a simulated machine, traces and a loop with scripted sensors.
+
+mod looped;
+mod traces;
+mod world;
