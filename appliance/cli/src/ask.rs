@@ -341,6 +341,13 @@ struct OmniLoop {
     #[serde(default)]
     fallback: Value,
     fallback_reason: Option<String>,
+    memory: Option<Memory>,
+}
+
+/// The memory ladder, where it touched the answer.
+#[derive(Debug, Default, Deserialize)]
+struct Memory {
+    rung: Option<String>,
 }
 
 impl OmniLoop {
@@ -394,6 +401,9 @@ impl End {
                 } else {
                     format!("fallback: {why}")
                 });
+            }
+            if let Some(rung) = done.memory.as_ref().and_then(|memory| memory.rung.as_ref()) {
+                add(format!("memory is short: {}", rung.replace('_', " ")));
             }
         }
         if let Some(tokens) = self.usage.as_ref().and_then(|u| u.completion_tokens) {
@@ -558,7 +568,7 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n",
             "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"omni_loop\":{\"iterations\":2,\
              \"corrected\":true,\"confidence\":0.912,\"model\":\"m\",\"fallback\":true,\
-             \"fallback_reason\":\"primary silent\"}}\n\n",
+             \"fallback_reason\":\"primary silent\",\"memory\":{\"rung\":\"half_context\"}}}\n\n",
             "data: {\"choices\":[],\"usage\":{\"completion_tokens\":7}}\n\n",
             "data: [DONE]\n\n"
         ))
@@ -566,7 +576,8 @@ mod tests {
         let figures = end.figures();
         assert!(
             figures.starts_with(
-                "2 iterations, corrected, confidence 0.91, m, fallback: primary silent, 7 tokens, first text "
+                "2 iterations, corrected, confidence 0.91, m, fallback: primary silent, memory is short: half context, \
+                 7 tokens, first text "
             ),
             "{figures}"
         );

@@ -11,16 +11,18 @@ use sarai_wire::birth::{self, BirthError, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{BatchCost, Info};
 
 use crate::constraint::Grammars;
+use crate::easing::Easing;
 use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextParams};
 use crate::llama::model::Model;
 use crate::llama::threadpool::{Threadpool, choose_cpus};
 use crate::prompt::Markers;
+use crate::resident::Resident;
 use crate::scoring::EXTRA_ROWS;
 use crate::server::{self, Frontend};
 use crate::shared::Shared;
 use crate::template::Template;
-use crate::worker::{Sizes, Worker};
+use crate::worker::Worker;
 use crate::{config, info, probe};
 
 /// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
@@ -43,7 +45,11 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
         bail!("failed to {bad}");
     }
     let slots = start.params.slots as usize;
-    let shared = Arc::new(Shared::new(slots, start.params.queue as usize));
+    let shared = Arc::new(Shared::new(
+        slots,
+        start.params.queue as usize,
+        start.params.context,
+    ));
     {
         let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
         std::thread::Builder::new()
@@ -59,7 +65,7 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
         match birth::recv::<ToEngine>(socket.as_fd()) {
             Ok((ToEngine::Ping { seq }, _)) => shared.ping(seq),
             Ok((ToEngine::Stop, _)) => shared.stop(),
-            Ok((ToEngine::Ease { .. }, _)) => crate::warning!("an order to give memory back was ignored"),
+            Ok((ToEngine::Ease { seq, ease }, _)) => shared.ease(seq, ease),
             Ok((ToEngine::Start(_), _)) => crate::warning!("a second start was ignored"),
             Err(BirthError::Closed) => {
                 info!("the supervisor is gone; leaving");
@@ -144,6 +150,7 @@ fn work(
 ) -> Result<()> {
     let begin = Instant::now();
     let params = &start.params;
+    let resident = Resident::open();
     // These live as long as the process; connections' threads refer to them until its last moment.
     let backend: &'static Backend = Box::leak(Box::new(Backend::start()?));
     let cpus = choose_cpus(&params.cpus)?;
@@ -167,31 +174,20 @@ fn work(
     let findings = probe::probe(&mut context, vocab.bos().unwrap_or(0), params.batch as usize)?;
     frontend.info.batch_costs = batch_costs(&findings);
     let frontend = Arc::new(frontend);
-    let sizes = Sizes {
-        slots: params.slots as usize,
-        context: params.context as usize,
-        batch: params.batch as usize,
-    };
-    let pongs = Arc::clone(socket);
-    let pong = Box::new(move |seq, queued, running, tokens| {
-        let message = FromEngine::Pong {
-            seq,
-            queued,
-            running,
-            tokens,
-        };
-        if let Err(error) = birth::send(pongs.as_fd(), &message, &[]) {
+    let answers = Arc::clone(socket);
+    let tell = Box::new(move |message: &FromEngine| {
+        if let Err(error) = birth::send(answers.as_fd(), message, &[]) {
             crate::warning!("failed to {error}");
         }
     });
-    let mut worker = Worker::new(
+    let worker = Worker::new(
         context,
         vocab,
         Arc::clone(&frontend.markers),
-        sizes,
         findings,
+        Easing::new(resident, Arc::clone(&frontend.grammars)),
         Arc::clone(shared),
-        pong,
+        tell,
     );
     server::start(listener, Arc::clone(&frontend), Arc::clone(shared)).context("serve the socket")?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
@@ -212,8 +208,7 @@ fn work(
         &[],
     )
     .context("announce readiness")?;
-    worker.run();
-    Ok(())
+    worker.run().context("change the context")
 }
 
 /// The measured costs for the gateway, and for the log.
@@ -252,7 +247,10 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
     let markers = Arc::new(Markers::new(vocab.specials(), template.source()));
     Ok(Frontend {
         vocab,
-        grammars: Grammars::new(vocab, start.params.slots as usize + WAITING_GRAMMARS),
+        grammars: Arc::new(Grammars::new(
+            vocab,
+            start.params.slots as usize + WAITING_GRAMMARS,
+        )),
         markers,
         longest_piece: vocab.longest_piece(),
         info: Info {
@@ -260,6 +258,7 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
             digest: start.digest.clone(),
             adapter: None,
             context: start.params.context,
+            configured: start.params.context,
             slots: start.params.slots,
             cpu_variant: backend.variant().to_owned(),
             queued: 0,

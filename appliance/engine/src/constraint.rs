@@ -5,7 +5,7 @@
 //! states it may grow, and the stack it may use. It catches its own panics.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use llguidance::api::{StopReason, TopLevelGrammar};
@@ -64,10 +64,9 @@ pub enum ConstraintError {
 /// Compiles constraints for one vocabulary.
 pub struct Grammars {
     vocab: Vocab<'static>,
-    /// Made at the first constrained request: most engines never see one.
-    compiler: OnceLock<Result<Compiler, String>>,
-    /// One compilation at a time: each may take a CPU and tens of megabytes for a moment.
-    turn: Mutex<()>,
+    /// Made at the first constrained request: most engines never see one. Locked while it compiles, one at a time:
+    /// each may take a CPU and tens of megabytes for a moment.
+    compiler: Mutex<Option<Result<Compiler, String>>>,
     permits: Permits,
 }
 
@@ -110,8 +109,7 @@ impl Grammars {
     pub fn new(vocab: Vocab<'static>, most: usize) -> Self {
         Self {
             vocab,
-            compiler: OnceLock::new(),
-            turn: Mutex::new(()),
+            compiler: Mutex::new(None),
             permits: Permits {
                 taken: Arc::default(),
                 most,
@@ -132,11 +130,12 @@ impl Grammars {
     ) -> Result<Matching, ConstraintError> {
         let permit = self.permits.take()?;
         let grammar = grammar(constraint)?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // What panics while it is locked is caught, or leaves what was there before.
+        let mut made = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
         if gone() {
             return Err(ConstraintError::Gone);
         }
-        let compiler = self.compiler.get_or_init(|| Compiler::new(self.vocab));
+        let compiler = made.get_or_insert_with(|| Compiler::new(self.vocab));
         let compiler = compiler
             .as_ref()
             .map_err(|why| ConstraintError::Unusable(why.clone()))?;
@@ -149,6 +148,16 @@ impl Grammars {
                 .join()
                 .unwrap_or_else(|_| Err(ConstraintError::Unusable("compiling it panicked".into())))
         })
+    }
+
+    /// Gives up the trie, which the next constrained request makes again, unless a constraint is in use.
+    pub fn forget(&self) {
+        // While one is compiled there is one in use.
+        if let Ok(mut made) = self.compiler.try_lock()
+            && self.permits.taken.load(Ordering::Acquire) == 0
+        {
+            *made = None;
+        }
     }
 }
 

@@ -75,6 +75,13 @@ impl Generating {
         self.answer.tokens()
     }
 
+    /// Whether it has all the tokens that were asked for.
+    pub fn is_spent(&self) -> bool {
+        self.request
+            .max_tokens
+            .is_some_and(|most| self.answer.tokens() >= most)
+    }
+
     /// Tokens decoded ahead, and those among them that were right.
     pub fn speculated(&self) -> (u32, u32) {
         (self.drafted, self.accepted)

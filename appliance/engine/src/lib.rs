@@ -4,8 +4,8 @@
 //! socket (descriptor 3), listens on the inherited Unix socket (descriptor 4), and streams tokens with their
 //! log-probabilities.
 //!
-//! **May touch:** those two sockets, the descriptor it was handed, the CPUs it was given, and the CPU modules
-//! that lie beside its own libraries.
+//! **May touch:** those two sockets, the descriptor it was handed, the CPUs it was given, the CPU modules that lie
+//! beside its own libraries, and the kernel's account of its own memory, which it opens at start.
 //!
 //! **Never:** opens a model by path, opens a socket of its own, forks, or cuts a prompt.
 //!
@@ -13,13 +13,15 @@
 //! [`prompt`] turn it into tokens, [`constraint`] compiles what the answer must match, [`queue`] keeps it until a
 //! slot is free and [`admission`] says how much of it that slot holds, [`worker`] decodes all slots together in steps planned by [`plan`], [`generating`] has [`sampling`]
 //! pick the tokens ([`speculation`] says which may be decoded ahead) and [`answer`] make text of them, [`scoring`] reads off how likely a given text is, [`mailbox`]
-//! carries the events back to the connection's thread. [`birth`] starts all of it, has [`probe`] measure, and talks to the supervisor.
+//! carries the events back to the connection's thread. When memory is short, [`easing`] gives some back, which
+//! [`resident`] measures. [`birth`] starts all of it, has [`probe`] measure, and talks to the supervisor.
 
 pub mod admission;
 pub mod answer;
 pub mod birth;
 pub mod config;
 pub mod constraint;
+pub mod easing;
 pub mod generating;
 pub mod llama;
 pub mod log;
@@ -30,6 +32,7 @@ pub mod prefix;
 pub mod probe;
 pub mod prompt;
 pub mod queue;
+pub mod resident;
 pub mod sampling;
 pub mod scoring;
 pub mod server;

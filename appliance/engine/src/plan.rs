@@ -65,6 +65,11 @@ impl Pace {
         Self { batch, rate: None }
     }
 
+    /// From now on steps are of at most `batch` tokens.
+    pub fn bound(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
     /// Prompt tokens the next step may take; `shared` when someone is generating.
     pub fn chunk(&self, shared: bool) -> usize {
         let Some(rate) = self.rate else {

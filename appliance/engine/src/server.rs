@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sarai_wire::engine::{Error, ErrorKind, Event, Generate, Info, Message, Request, Score};
+use sarai_wire::engine::{Counted, Error, ErrorKind, Event, Generate, Info, Message, Request, Score};
 use sarai_wire::frame::{self, FrameError};
 
 use crate::constraint::{ConstraintError, Grammars};
@@ -21,6 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::prefix::KvKey;
 use crate::prompt::{self, Markers};
 use crate::shared::{Generation, Job, Shared, Task};
+use crate::slot::count;
 use crate::template::Template;
 use crate::validate::{self, invalid};
 
@@ -36,7 +37,7 @@ pub struct Frontend {
     /// The loaded model's vocabulary.
     pub vocab: Vocab<'static>,
     /// Compiles constraints for it.
-    pub grammars: Grammars,
+    pub grammars: Arc<Grammars>,
     /// Its chat template.
     pub template: Template,
     /// Tokens that only the template may write.
@@ -48,11 +49,11 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// The tokens of a conversation that goes on with a text of `more` bytes.
-    fn conversation(&self, messages: &[Message], more: usize) -> Result<Vec<Token>, Error> {
+    /// The tokens of a conversation that goes on with a text of `more` bytes, all in a context of `context` tokens.
+    fn conversation(&self, messages: &[Message], more: usize, context: u32) -> Result<Vec<Token>, Error> {
         let contents = messages.iter().map(|message| message.content.trim().len());
         let bytes = contents.sum::<usize>() + more;
-        validate::check_least_length(bytes / self.longest_piece, self.info.context)?;
+        validate::check_least_length(bytes / self.longest_piece, context)?;
         let rendered = self
             .template
             .render(messages, &self.markers.texts())
@@ -70,17 +71,33 @@ impl Frontend {
         Ok(tokens)
     }
 
+    /// How long a conversation is. What cannot fit `context` is not counted to its end.
+    fn count(&self, messages: &[Message], context: u32) -> Result<Counted, Error> {
+        validate::check_messages(messages)?;
+        let contents = messages.iter().map(|message| message.content.trim().len());
+        let least = contents.sum::<usize>() / self.longest_piece;
+        let tokens = if least < context as usize {
+            self.conversation(messages, 0, context)?.len()
+        } else {
+            least
+        };
+        Ok(Counted {
+            tokens: count(tokens),
+            context,
+        })
+    }
+
     fn plain(&self, text: &str) -> Vec<Token> {
         prompt::plain(text, &self.markers, &self.vocab)
     }
 
     /// The tokens of a guess: none where looking ahead never pays, and no more than an answer can have.
-    fn guess(&self, text: &str) -> Vec<Token> {
+    fn guess(&self, text: &str, context: u32) -> Vec<Token> {
         if self.info.batch_costs.is_empty() {
             return Vec::new();
         }
         let mut tokens = self.plain(text);
-        tokens.truncate(self.info.context as usize);
+        tokens.truncate(context as usize);
         tokens
     }
 
@@ -88,13 +105,14 @@ impl Frontend {
     fn generation(
         &self,
         mut request: Generate,
+        context: u32,
         gone: impl Fn() -> bool,
     ) -> Result<(Vec<Token>, Task), Error> {
         validate::check(&request)?;
-        let prompt = self.conversation(&request.messages, request.prefix.len())?;
+        let prompt = self.conversation(&request.messages, request.prefix.len(), context)?;
         request.messages = Vec::new();
         let prefix = self.plain(&request.prefix);
-        validate::check_length(prompt.len() + prefix.len(), self.info.context)?;
+        validate::check_length(prompt.len() + prefix.len(), context)?;
         let constraint = request.constraint.take();
         let matching = constraint
             .map(|constraint| self.grammars.compile(&constraint, &prefix, gone))
@@ -110,7 +128,7 @@ impl Frontend {
             Some(seed) => seed,
             None => getrandom::u64().map_err(|e| failed(format!("failed to draw a seed: {e}")))?,
         };
-        let guess = self.guess(&std::mem::take(&mut request.guess));
+        let guess = self.guess(&std::mem::take(&mut request.guess), context);
         let generation = Generation {
             request,
             prefix,
@@ -122,11 +140,11 @@ impl Frontend {
     }
 
     /// The prompt and the task of a scoring.
-    fn scoring(&self, request: &Score) -> Result<(Vec<Token>, Task), Error> {
+    fn scoring(&self, request: &Score, context: u32) -> Result<(Vec<Token>, Task), Error> {
         validate::check_score(request)?;
-        let prompt = self.conversation(&request.messages, request.text.len())?;
+        let prompt = self.conversation(&request.messages, request.text.len(), context)?;
         let text = self.plain(&request.text);
-        validate::check_scored_length(prompt.len(), text.len(), self.info.context)?;
+        validate::check_scored_length(prompt.len(), text.len(), context)?;
         Ok((prompt, Task::Score(text)))
     }
 }
@@ -223,12 +241,16 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
         let written = match frame::read::<Request>(stream) {
             Ok(Request::Info) => frame::write(stream, &Event::Info(info(frontend, shared))),
             Ok(Request::Score(request)) => {
-                let made = frontend.scoring(&request);
+                let made = frontend.scoring(&request, shared.context());
                 answer(stream, request.client, made, frontend, shared)
+            }
+            Ok(Request::Count(request)) => {
+                let counted = frontend.count(&request.messages, shared.context());
+                frame::write(stream, &counted.map_or_else(Event::Error, Event::Counted))
             }
             Ok(Request::Generate(request)) => {
                 let client = request.client.clone();
-                let made = frontend.generation(request, || hung_up(stream));
+                let made = frontend.generation(request, shared.context(), || hung_up(stream));
                 answer(stream, client, made, frontend, shared)
             }
             // The frame was read to its end, so the next one can follow.
@@ -252,6 +274,7 @@ fn info(frontend: &Frontend, shared: &Shared) -> Info {
     Info {
         queued,
         running,
+        context: shared.context(),
         ..frontend.info.clone()
     }
 }

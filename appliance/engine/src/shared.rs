@@ -5,15 +5,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sarai_wire::engine::{Error, ErrorKind, Generate};
+use sarai_wire::memory::Ease;
 
 use crate::constraint::Matching;
 use crate::llama::Token;
 use crate::mailbox::Mailbox;
 use crate::prefix::KvKey;
 use crate::queue::FairQueue;
+use crate::validate;
 
 /// Most pings kept unanswered; a supervisor waits for one before it sends the next.
 const MAX_PINGS: usize = 16;
+/// Most orders kept; a supervisor waits for one to be done before it gives the next.
+const MAX_ORDERS: usize = 16;
 
 /// A request ready to run.
 #[derive(Debug)]
@@ -56,6 +60,32 @@ pub struct Generation {
     pub seed: u64,
 }
 
+impl Job {
+    /// Whether it fits a context of `context` tokens: the same check as when it came.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ContextLength`] with the counts.
+    pub fn check(&self, context: u32) -> Result<(), Error> {
+        match &self.task {
+            Task::Generate(generation) => {
+                validate::check_length(self.prompt.len() + generation.prefix.len(), context)
+            }
+            Task::Score(text) => validate::check_scored_length(self.prompt.len(), text.len(), context),
+        }
+    }
+}
+
+/// The supervisor's wish for memory back, or for more to be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Number to repeat in the answer.
+    pub seq: u64,
+    /// What to do.
+    pub ease: Ease,
+    /// When it came.
+    pub came: Instant,
+}
+
 /// What waits for the decode thread.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -63,6 +93,10 @@ pub struct Inbox {
     pub queue: FairQueue<Job>,
     /// Numbers of pings to answer.
     pub pings: VecDeque<u64>,
+    /// Orders to give memory back.
+    pub orders: VecDeque<Order>,
+    /// Tokens of one request now; changed by the decode thread.
+    pub context: u32,
     /// The supervisor asked to stop.
     pub stop: bool,
     /// Requests running; kept by the decode thread.
@@ -92,10 +126,13 @@ impl Drop for OpenRequest<'_> {
 }
 
 impl Shared {
-    /// For `slots` requests at the same time and `waiting` behind them.
-    pub fn new(slots: usize, waiting: usize) -> Self {
+    /// For `slots` requests of at most `context` tokens at the same time and `waiting` behind them.
+    pub fn new(slots: usize, waiting: usize, context: u32) -> Self {
         Self {
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox {
+                context,
+                ..Inbox::default()
+            }),
             changed: Condvar::new(),
             slots,
             waiting,
@@ -127,13 +164,14 @@ impl Shared {
     /// Queues a request.
     ///
     /// # Errors
-    /// [`ErrorKind::Stopping`] after [`Shared::stop`]; [`ErrorKind::Busy`] when every slot is taken and the
-    /// queue is full.
+    /// [`ErrorKind::Stopping`] after [`Shared::stop`]; [`ErrorKind::ContextLength`] when the context was made smaller
+    /// since the request was checked; [`ErrorKind::Busy`] when every slot is taken and the queue is full.
     pub fn submit(&self, job: Job) -> Result<(), Error> {
         let mut inbox = self.lock();
         if inbox.stop {
             return Err(stopping());
         }
+        job.check(inbox.context)?;
         // A free slot takes a request out of the queue at once, so it adds to the room.
         let capacity = self.waiting + self.slots.saturating_sub(inbox.running);
         let client = job.client.clone();
@@ -157,6 +195,26 @@ impl Shared {
         inbox.pings.push_back(seq);
         drop(inbox);
         self.wake();
+    }
+
+    /// Asks the decode thread to give memory back, or to use more again.
+    pub fn ease(&self, seq: u64, ease: Ease) {
+        let mut inbox = self.lock();
+        if inbox.orders.len() == MAX_ORDERS {
+            inbox.orders.pop_front();
+        }
+        inbox.orders.push_back(Order {
+            seq,
+            ease,
+            came: Instant::now(),
+        });
+        drop(inbox);
+        self.wake();
+    }
+
+    /// Tokens of one request now.
+    pub fn context(&self) -> u32 {
+        self.lock().context
     }
 
     /// Asks the decode thread to finish.
@@ -206,7 +264,7 @@ mod tests {
 
     #[test]
     fn free_slots_add_to_the_room_and_a_full_house_is_busy() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, 128);
         shared.submit(job("a")).unwrap();
         shared.submit(job("b")).unwrap();
         assert_eq!(shared.submit(job("c")).unwrap_err().kind, ErrorKind::Busy);
@@ -220,14 +278,26 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_after_a_stop() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, 128);
         shared.stop();
         assert_eq!(shared.submit(job("a")).unwrap_err().kind, ErrorKind::Stopping);
     }
 
     #[test]
+    fn what_was_checked_before_the_context_shrank_is_refused_with_the_counts() {
+        let shared = Shared::new(1, 1, 128);
+        let mut long = job("a");
+        long.prompt = vec![1; 100];
+        shared.lock().context = 64;
+        let error = shared.submit(long).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ContextLength);
+        assert!(error.message.contains("100 tokens") && error.message.contains("holds 64"));
+        shared.submit(job("a")).unwrap();
+    }
+
+    #[test]
     fn a_flood_of_pings_is_bounded_and_the_newest_stay() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, 128);
         for seq in 0..1000 {
             shared.ping(seq);
         }
@@ -238,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_end_waits_for_what_is_not_written_but_not_for_ever() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, 128);
         let open = shared.open();
         let begin = Instant::now();
         shared.wait_written(Duration::from_millis(30));

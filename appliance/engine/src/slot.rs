@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sarai_wire::engine::{Done, Error, Event, FinishReason, Scored};
+use sarai_wire::engine::{Done, Error, ErrorKind, Event, FinishReason, Scored};
 
 use crate::generating::Generating;
 use crate::llama::Token;
@@ -23,7 +23,8 @@ pub struct Slot {
 
 /// A request that has a slot.
 pub struct Active {
-    /// Tokens known beforehand: the conversation, then the answer's prefix or the text to score.
+    /// Tokens known beforehand: the conversation, then the answer's prefix or the text to score. What was decoded
+    /// since comes to it when the context is made anew, which must read all of it again.
     pub known: Vec<Token>,
     /// How many of them are the prompt: for an answer all, for a score the conversation.
     pub prompt: usize,
@@ -31,6 +32,8 @@ pub struct Active {
     pub work: Work,
     /// The request.
     pub job: Job,
+    /// Tokens that the context held when it began.
+    pub promised: usize,
     cached: u32,
     admitted: Instant,
 }
@@ -71,8 +74,27 @@ impl Slot {
     pub fn state(&self) -> State {
         match &self.active {
             None => State::Idle,
-            Some(active) if active.next().is_some() => State::Generate,
-            Some(active) => State::Prefill(active.known.len().saturating_sub(self.cached.tokens.len())),
+            Some(active) => match active.known.len().saturating_sub(self.cached.tokens.len()) {
+                0 if active.next().is_some() => State::Generate,
+                left => State::Prefill(left),
+            },
+        }
+    }
+
+    /// After the context was made anew, for `context` tokens: nothing is held any more, and the request that runs
+    /// reads again what it had, or ends where that is too much.
+    pub fn carry_over(&mut self, context: usize) {
+        let held = std::mem::take(&mut self.cached.tokens);
+        self.cached.saved = Vec::new();
+        let Some(active) = &mut self.active else { return };
+        if let Work::Generate(generating) = &active.work
+            && generating.next.is_some()
+        {
+            active.known = held;
+        }
+        if !active.fits(context) {
+            let error = active.outgrown(context);
+            self.fail(error);
         }
     }
 
@@ -134,7 +156,7 @@ impl Slot {
 
 impl Active {
     /// A request that begins with `cached` of the `known` tokens already decoded, and tells its client so.
-    pub fn begin(mut job: Job, known: Vec<Token>, cached: usize) -> Self {
+    pub fn begin(mut job: Job, known: Vec<Token>, cached: usize, context: usize) -> Self {
         let (prompt, work) = match std::mem::replace(&mut job.task, Task::Score(Vec::new())) {
             Task::Generate(generation) => {
                 let generating = Box::new(Generating::new(*generation));
@@ -152,6 +174,7 @@ impl Active {
             prompt,
             work,
             job,
+            promised: context,
             cached,
             admitted: Instant::now(),
         }
@@ -170,6 +193,35 @@ impl Active {
         }
     }
 
+    /// Whether what there is so far fits a context, an answer with a token to come.
+    fn fits(&self, context: usize) -> bool {
+        match &self.work {
+            Work::Generate(generating) => self.known.len() + usize::from(generating.next.is_some()) < context,
+            Work::Score(_) => self.known.len() <= context,
+        }
+    }
+
+    /// Whether an answer that reached the end of a context of `context` tokens had been promised more and wants it.
+    pub fn is_cut(&self, context: usize) -> bool {
+        let spent = match &self.work {
+            Work::Generate(generating) => generating.is_spent(),
+            Work::Score(_) => true,
+        };
+        self.promised > context && !spent
+    }
+
+    /// Why a request cannot go on in a context that was made smaller.
+    pub fn outgrown(&self, context: usize) -> Error {
+        Error {
+            kind: ErrorKind::Memory,
+            message: format!(
+                "memory is short: the context was made smaller, from {} tokens to {context}, while the request \
+                 ran, and it needs more; send it again later or send less",
+                self.promised
+            ),
+        }
+    }
+
     /// The last position to which a later request may want to go back: before the first token whose logits count.
     pub fn mark(&self) -> usize {
         self.prompt.saturating_sub(1)
@@ -178,8 +230,9 @@ impl Active {
     /// Whether the logits after the known token at `at` are needed.
     pub fn needs_logits(&self, at: usize) -> bool {
         match &self.work {
-            Work::Generate(_) => at + 1 == self.known.len(),
-            Work::Score(_) => at + 1 >= self.prompt && at + 1 < self.known.len(),
+            // What was chosen already needs none.
+            Work::Generate(generating) => at + 1 == self.known.len() && generating.next.is_none(),
+            Work::Score(scoring) => at + 1 >= self.prompt + scoring.tokens.len() && at + 1 < self.known.len(),
         }
     }
 }

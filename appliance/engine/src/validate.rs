@@ -116,6 +116,14 @@ fn check_conversation(id: &str, client: &str, messages: &[Message]) -> Result<()
             "id and client are at most {MAX_NAME} bytes long"
         )));
     }
+    check_messages(messages)
+}
+
+/// Checks a conversation alone.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when it is empty or has too many messages.
+pub fn check_messages(messages: &[Message]) -> Result<(), Error> {
     if messages.is_empty() {
         return Err(invalid("messages is empty; at least one message is needed"));
     }

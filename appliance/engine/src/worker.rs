@@ -1,14 +1,18 @@
 //! The decode thread: all slots together, one step after the other.
 
+mod orders;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sarai_wire::birth::FromEngine;
 use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
 use crate::admission::{Beginning, beginning};
+use crate::easing::Easing;
 use crate::generating::StepError;
 use crate::llama::batch::Batch;
-use crate::llama::context::Context;
+use crate::llama::context::{Context, ContextParams};
 use crate::llama::vocab::Vocab;
 use crate::llama::{LlamaError, Token};
 use crate::memory::{Kv, position, sequence};
@@ -25,8 +29,8 @@ use crate::speculation::Costs;
 /// How long running requests may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// Answers a ping: number, waiting, running, tokens since start.
-pub type Pong = Box<dyn FnMut(u64, u32, u32, u64) + Send>;
+/// Tells the supervisor something.
+pub type Tell = Box<dyn FnMut(&FromEngine) + Send>;
 
 /// The decode thread's whole state.
 pub struct Worker<'model> {
@@ -35,8 +39,12 @@ pub struct Worker<'model> {
     markers: Arc<Markers>,
     slots: Vec<Slot>,
     batch: Batch,
+    /// Tokens of one step now.
     batch_size: usize,
+    /// Tokens of one request now.
     context_size: usize,
+    /// What it was started with.
+    started: ContextParams,
     pace: Pace,
     scratch: Scratch,
     /// Whether sequences can forget their end.
@@ -45,8 +53,9 @@ pub struct Worker<'model> {
     costs: Costs,
     clock: u64,
     tokens: u64,
+    easing: Easing,
     shared: Arc<Shared>,
-    pong: Pong,
+    tell: Tell,
 }
 
 /// A position whose logits were asked for.
@@ -61,59 +70,58 @@ struct Output {
     ahead: Option<Token>,
 }
 
-/// Sizes of a [`Worker`].
-#[derive(Debug, Clone, Copy)]
-pub struct Sizes {
-    /// Requests at the same time.
-    pub slots: usize,
-    /// Tokens of one request.
-    pub context: usize,
-    /// Tokens of one step.
-    pub batch: usize,
-}
-
 impl<'model> Worker<'model> {
-    /// A worker with empty slots.
+    /// A worker with empty slots, as many and as large as the context has.
     pub fn new(
         context: Context<'model>,
         vocab: Vocab<'model>,
         markers: Arc<Markers>,
-        sizes: Sizes,
         findings: Findings,
+        easing: Easing,
         shared: Arc<Shared>,
-        pong: Pong,
+        tell: Tell,
     ) -> Self {
+        let started = context.params();
+        let batch = started.batch as usize;
         Self {
             context,
             vocab,
             markers,
-            slots: (0..sizes.slots).map(|_| Slot::default()).collect(),
-            batch: Batch::new(sizes.batch),
-            batch_size: sizes.batch,
-            context_size: sizes.context,
-            pace: Pace::new(sizes.batch),
+            slots: (0..started.slots).map(|_| Slot::default()).collect(),
+            batch: Batch::new(batch),
+            batch_size: batch,
+            context_size: started.context as usize,
+            started,
+            pace: Pace::new(batch),
             scratch: Scratch::new(vocab.len()),
             forgets: findings.forgets,
             costs: Costs::new(findings.costs),
             clock: 0,
             tokens: 0,
+            easing,
             shared,
-            pong,
+            tell,
         }
     }
 
     /// Works until the supervisor asks to stop.
-    pub fn run(&mut self) {
+    ///
+    /// # Errors
+    /// When the context was to be changed and cannot be made again in any size.
+    pub fn run(mut self) -> Result<(), LlamaError> {
         let mut deadline = None;
         loop {
             if !self.take_orders(&mut deadline) {
-                return;
+                return Ok(());
             }
             self.drop_cancelled();
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 for slot in &mut self.slots {
                     slot.fail(stopping());
                 }
+            }
+            if let Some(change) = self.easing.due(self.running()) {
+                self = self.change(&change)?;
             }
             self.step();
         }
@@ -123,11 +131,11 @@ impl<'model> Worker<'model> {
         self.slots.iter().filter(|slot| slot.active.is_some()).count()
     }
 
-    /// Reads the inbox, waiting while there is nothing to do. `false` when it is time to leave.
+    /// Reads the inbox and does what was ordered, waiting while there is nothing to do. `false` when it is time to leave.
     fn take_orders(&mut self, deadline: &mut Option<Instant>) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut inbox = shared.lock();
-        let pings = loop {
+        let (pings, orders) = loop {
             inbox.running = self.running();
             inbox.queue.retain(|job| !job.mailbox.is_cancelled());
             if inbox.stop {
@@ -136,20 +144,34 @@ impl<'model> Worker<'model> {
                     job.mailbox.send(Event::Error(stopping()));
                 }
             }
-            self.admit(&mut inbox);
+            let orders = std::mem::take(&mut inbox.orders);
+            if orders.is_empty() && !self.easing.waits() {
+                self.admit(&mut inbox);
+            }
             let pings = std::mem::take(&mut inbox.pings);
-            if !pings.is_empty() || inbox.running > 0 {
-                break pings;
+            if !pings.is_empty() || !orders.is_empty() || inbox.running > 0 || self.easing.waits() {
+                break (pings, orders);
             }
             if inbox.stop {
                 return false;
             }
             inbox = shared.wait(inbox);
         };
-        let (waiting, running) = (count(inbox.queue.len()), count(inbox.running));
+        let (queued, running, stop) = (count(inbox.queue.len()), count(inbox.running), inbox.stop);
         drop(inbox);
         for seq in pings {
-            (self.pong)(seq, waiting, running, self.tokens);
+            (self.tell)(&FromEngine::Pong {
+                seq,
+                queued,
+                running,
+                tokens: self.tokens,
+            });
+        }
+        for order in orders {
+            self.obey(order);
+        }
+        if stop {
+            self.refuse_change("the engine is stopping");
         }
         true
     }
@@ -197,7 +219,9 @@ impl<'model> Worker<'model> {
         slot.cached.key = job.key.clone();
         self.clock += 1;
         slot.used = self.clock;
-        let active = slot.active.insert(Active::begin(job, known, kept));
+        let active = slot
+            .active
+            .insert(Active::begin(job, known, kept, self.context_size));
         if active.is_complete() {
             slot.finish(FinishReason::Stop);
         }
@@ -231,7 +255,9 @@ impl<'model> Worker<'model> {
             let slot = &mut self.slots[number];
             let Some(active) = &mut slot.active else { continue };
             let begin = slot.cached.tokens.len();
-            if let Some(token) = active.next() {
+            if begin >= active.known.len()
+                && let Some(token) = active.next()
+            {
                 slot.cached.tokens.push(token);
                 if alone && let Work::Generate(generating) = &mut active.work {
                     let room = self.context_size.min(begin + self.batch_size) - begin - 1;
@@ -256,8 +282,9 @@ impl<'model> Worker<'model> {
                 // A step ends where the state is to be saved.
                 *share = (*share).min(active.mark() - begin);
             }
-            if matches!(active.work, Work::Score(_)) {
-                *share = scoring::share(*share, begin, active.prompt - 1, spare_rows + 1);
+            if let Work::Score(scoring) = &active.work {
+                let first = active.prompt - 1 + scoring.tokens.len();
+                *share = scoring::share(*share, begin, first, spare_rows + 1);
             }
             prefilled += *share;
             let mut rows = 0_usize;
@@ -382,6 +409,10 @@ impl<'model> Worker<'model> {
                 let mailbox = &active.job.mailbox;
                 match generating.accept(choice, &self.scratch.top, self.vocab, room, mailbox) {
                     Ok(None) => {}
+                    Ok(Some(FinishReason::Length)) if active.is_cut(self.context_size) => {
+                        let error = active.outgrown(self.context_size);
+                        slot.fail(error);
+                    }
                     Ok(Some(reason)) => slot.finish(reason),
                     Err(error) => slot.fail(step_failed(&error)),
                 }

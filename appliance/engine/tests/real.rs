@@ -4,8 +4,9 @@
 
 mod support;
 
-use sarai_wire::birth::EngineParams;
+use sarai_wire::birth::{EngineParams, FromEngine, ToEngine};
 use sarai_wire::engine::{Constraint, FinishReason, Generate, Role, Sampling};
+use sarai_wire::memory::{Ease, Eased};
 use serde_json::{Value, json};
 use support::{Engine, one_cpu, real_model, talk, user};
 
@@ -319,4 +320,64 @@ fn the_first_constraint_costs_little() {
     let grown = anonymous(engine.pid()).saturating_sub(before);
     println!("{times:?}, {grown} kB");
     assert!(times[0].as_secs() < 30 && grown < 40_000);
+}
+
+fn ease(engine: &Engine, ease: Ease) -> Eased {
+    engine.tell(&ToEngine::Ease { seq: 1, ease });
+    match engine.hear() {
+        FromEngine::Eased(eased) if eased.refused.is_none() => eased,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn ratio(freed: u64, expected: u64) -> f64 {
+    freed as f64 / expected as f64
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn the_real_model_gives_back_its_kv_cache_and_the_trie_and_goes_on_talking() {
+    let engine = Engine::start(
+        &real_model(),
+        EngineParams {
+            context: 4096,
+            cpus: one_cpu(),
+            ..EngineParams::default()
+        },
+    )
+    .unwrap();
+    let question = user("What is the capital of France? Answer in one sentence.");
+    let expected = engine.ask(question.clone()).text();
+    // 23 040 bytes a token, two slots.
+    let eased = ease(&engine, Ease::Context { tokens: 512 });
+    let freed = ratio(eased.before - eased.after, 3584 * 2 * 23_040);
+    println!("shrunk: {eased:?}, {freed:.2} of the KV cache's difference");
+    assert!((0.9..1.5).contains(&freed), "{freed}");
+    assert_eq!(engine.ask(question.clone()).text(), expected);
+    let eased = ease(&engine, Ease::DropCaches);
+    println!("dropped without a trie: {eased:?}");
+    let constrained = Generate {
+        constraint: Some(Constraint::Regex {
+            pattern: "(yes|no)".into(),
+        }),
+        ..user("Is Paris in France?")
+    };
+    let answer = engine.ask(constrained.clone()).text();
+    let eased = ease(&engine, Ease::DropCaches);
+    println!("dropped: {eased:?}");
+    assert!(eased.before - eased.after > 10_000_000, "{eased:?}");
+    assert_eq!(engine.ask(constrained).text(), answer);
+    let conversation = talk(&[
+        (
+            Role::User,
+            "What is the capital of France? Answer in one sentence.",
+        ),
+        (Role::Assistant, &expected),
+        (Role::User, "And of Italy?"),
+    ]);
+    let before = engine.ask(conversation.clone());
+    ease(&engine, Ease::Context { tokens: 4096 });
+    let after = engine.ask(conversation);
+    assert_eq!((after.text(), after.cached), (before.text(), 0));
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use sarai_reflection::{
     Alternative, Begun, Failure, FailureKind, Finish, Finished, Out, Piece, Refused, Scored, Source, Work,
 };
-use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Info, Request, Score, Token};
+use sarai_wire::engine::{
+    Count, Counted, ErrorKind, Event, FinishReason, Generate, Info, Message, Request, Score, Token,
+};
 use sarai_wire::frame::{self, FrameError};
 use tokio::net::UnixStream;
 
@@ -37,6 +39,9 @@ pub enum Trouble {
     /// It shuts down or reloads.
     #[error("generate: the engine is stopping")]
     Stopping,
+    /// Its context was made smaller while the request ran, which needs more.
+    #[error("generate: {0}")]
+    Memory(String),
     /// It said something that cannot be understood.
     #[error("understand the engine: {0}")]
     Protocol(String),
@@ -59,6 +64,7 @@ impl Trouble {
             Self::Silent => Some("silent"),
             Self::Failed(_) => Some("failed"),
             Self::Stopping => Some("stopping"),
+            Self::Memory(_) => Some("memory"),
             Self::Protocol(_) => Some("protocol"),
             Self::Request(_) | Self::Out(_) => None,
         }
@@ -69,6 +75,10 @@ impl Trouble {
         match self {
             Self::Request(failure) => failure,
             Self::Out(refused) => refused.into(),
+            Self::Memory(why) => Failure {
+                kind: FailureKind::Unavailable,
+                message: format!("The engine could not go on: {why}."),
+            },
             other => {
                 let reason = other.reason().unwrap_or("failed");
                 let message = format!("The engine could not answer ({reason}). Try again in a moment.");
@@ -97,6 +107,7 @@ impl From<sarai_wire::engine::Error> for Trouble {
         let kind = match error.kind {
             ErrorKind::Failed => return Self::Failed(error.message),
             ErrorKind::Stopping => return Self::Stopping,
+            ErrorKind::Memory => return Self::Memory(error.message),
             ErrorKind::Invalid => FailureKind::Invalid,
             ErrorKind::ContextLength => FailureKind::ContextLength,
             ErrorKind::Busy => FailureKind::Busy,
@@ -222,10 +233,41 @@ impl Engine {
                     };
                     return Ok(Finished { finish, work });
                 }
-                Event::Error(error) => return Err(error.into()),
-                Event::Info(_) | Event::Scored(_) => return Err(unasked()),
+                Event::Error(mut error) => {
+                    if error.kind == ErrorKind::ContextLength {
+                        error.message += &self.about_context(patience).await;
+                    }
+                    return Err(error.into());
+                }
+                Event::Info(_) | Event::Scored(_) | Event::Counted(_) => return Err(unasked()),
             }
         }
+    }
+
+    /// What a client should know besides whose conversation does not fit.
+    async fn about_context(&self, patience: Patience) -> String {
+        // Asked again: it may have become smaller while the request waited.
+        let short = match self.info(patience.hello).await {
+            Ok(info) => short_of_memory(&info),
+            Err(_) => String::new(),
+        };
+        short + ". With `truncation: \"auto\"` the oldest turns are left out"
+    }
+
+    /// How long a conversation is, and how long it may be.
+    pub async fn count(&self, messages: Vec<Message>, within: Duration) -> Result<Counted, Trouble> {
+        let counting = async {
+            let (mut stream, _) = self.greet(within).await?;
+            frame::write_async(&mut stream, &Request::Count(Count { messages })).await?;
+            match frame::read_async::<Event>(&mut stream).await? {
+                Event::Counted(counted) => Ok(counted),
+                Event::Error(error) => Err(error.into()),
+                _ => Err(unasked()),
+            }
+        };
+        tokio::time::timeout(within, counting)
+            .await
+            .map_err(|_| Trouble::Unresponsive)?
     }
 
     /// How likely a given answer is.
@@ -243,7 +285,9 @@ impl Engine {
                     return Ok(scored.tokens.into_iter().map(token).collect());
                 }
                 Event::Error(error) => return Err(error.into()),
-                Event::Token(_) | Event::Done(_) | Event::Info(_) => return Err(unasked()),
+                Event::Token(_) | Event::Done(_) | Event::Info(_) | Event::Counted(_) => {
+                    return Err(unasked());
+                }
             }
         }
     }
@@ -271,6 +315,17 @@ impl Engine {
             trouble = probing => Err(trouble),
         }
     }
+}
+
+/// The memory ladder as the cause of a conversation that does not fit, if it is; goes on a sentence.
+pub fn short_of_memory(info: &Info) -> String {
+    if info.context >= info.configured {
+        return String::new();
+    }
+    format!(
+        ". Memory is short: the context holds {} tokens for the moment, {} are configured; try again later or send less",
+        info.context, info.configured
+    )
 }
 
 fn unasked() -> Trouble {

@@ -9,11 +9,16 @@ use sarai_reflection::{
 use sarai_wire::engine::{Message, Role, Sampling, Score};
 
 use crate::engine::{Engine, Patience};
+use crate::ladder::Ladder;
 use crate::metrics::Metrics;
 
 /// How long a dead engine goes unnoticed while another could take over: silence before it is asked whether it
 /// lives, plus the time that answer may take. Together they stay below 2 s.
 const PROBE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_millis(1000));
+
+/// Why the fallback has a request whose primary is stopped to save memory; also what an engine means that could not
+/// go on in a smaller context.
+const STOPPED: &str = "memory";
 
 /// What every generation of one request has in common.
 #[derive(Debug, Clone)]
@@ -52,7 +57,8 @@ impl Template {
     }
 }
 
-fn messages(conversation: &[Turn]) -> Vec<Message> {
+/// A conversation as engines take it.
+pub fn messages(conversation: &[Turn]) -> Vec<Message> {
     let message = |turn: &Turn| Message {
         role: match turn.speaker {
             Speaker::System => Role::System,
@@ -87,12 +93,35 @@ pub struct Failover<'a> {
     pub template: Template,
     /// Counts the switches.
     pub metrics: &'a Metrics,
+    /// Says whether the primary is stopped on purpose.
+    pub ladder: &'a Ladder,
     /// Why the fallback has the request.
     pub switched: OnceLock<&'static str>,
 }
 
+impl<'a> Failover<'a> {
+    /// The engines in the order in which they are asked for what comes next.
+    pub fn order(&self) -> impl Iterator<Item = &'a Engine> + use<'a> {
+        self.leave_stopped();
+        let (first, second) = match (self.switched.get(), self.fallback) {
+            (Some(_), Some(fallback)) => (fallback, None),
+            (_, fallback) => (self.primary, fallback),
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    /// Gives the request to the fallback where the primary is stopped to save memory: it is not even asked.
+    fn leave_stopped(&self) {
+        if self.fallback.is_some() && self.switched.get().is_none() && self.ladder.without_primary() {
+            self.metrics.fell_back(STOPPED);
+            let _ = self.switched.set(STOPPED);
+        }
+    }
+}
+
 impl Generate for Failover<'_> {
     async fn generate<O: Out>(&self, task: Task<'_>, out: &mut O) -> Result<Finished, Failure> {
+        self.leave_stopped();
         let mut first = None;
         if self.switched.get().is_none() {
             let patience = match self.fallback {

@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::connections::Connections;
 use crate::credentials::{CredentialStore, CredentialsError};
 use crate::engine::Engine;
+use crate::ladder::Ladder;
 use crate::limits::{Limits, OutOfBounds};
 use crate::metrics::Metrics;
 
@@ -52,6 +53,8 @@ pub struct House {
     pub audit: Audit,
     /// What is measured.
     pub metrics: Metrics,
+    /// Where the memory ladder stands.
+    pub ladder: Ladder,
     /// Who is connected.
     pub connections: Arc<Connections>,
     /// Chat requests that may still come in.
@@ -122,6 +125,7 @@ impl House {
             prompts,
             audit: Audit::start(start.audit, reports).map_err(HouseError::Audit)?,
             metrics: Metrics::new()?,
+            ladder: Ladder::new(),
             connections: Connections::new(limits.connections, limits.connections_per_address),
             slots: Arc::new(Semaphore::new(limits.requests)),
             uploads: Semaphore::new(limits.requests),

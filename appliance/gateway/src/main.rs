@@ -18,6 +18,7 @@
 //! | [`routes`], [`body`], [`json`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
 //! | [`chat`] | `POST /v1/chat/completions` |
 //! | [`engine`], [`failover`] | one engine; two behind one face |
+//! | [`ladder`] | where the memory ladder stands, and which requests it touched |
 //! | [`metrics`], [`audit`] | what is measured; what every loop did |
 
 mod audit;
@@ -32,6 +33,7 @@ mod failover;
 mod house;
 mod json;
 mod keys;
+mod ladder;
 mod limits;
 mod metrics;
 mod patient;
@@ -169,7 +171,14 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
                 Err(error) => tracing::error!("kept the old certificate and keys: failed to {error}"),
             },
             Ok(ToGateway::Start(_)) => tracing::warn!("ignored a second start"),
-            Ok(ToGateway::Rung(_)) => {}
+            Ok(ToGateway::Rung(notice)) => {
+                let (rung, reason) = (notice.rung, notice.reason.clone());
+                let moved = house.ladder.moved(notice);
+                house.metrics.rung(rung, moved);
+                if moved {
+                    tracing::info!(rung = rung.name(), reason, "the memory ladder moved");
+                }
+            }
             Ok(ToGateway::Stop) => return,
             Err(BirthError::Closed) => {
                 tracing::warn!("the supervisor is gone");

@@ -10,6 +10,7 @@ use prometheus::{
 };
 use sarai_reflection::Outcome;
 use sarai_wire::engine::Info;
+use sarai_wire::memory::Rung;
 
 /// Every metric of the gateway.
 pub struct Metrics {
@@ -24,6 +25,10 @@ pub struct Metrics {
     findings: IntCounterVec,
     resident: Gauge,
     resident_measured: Once,
+    rung: Gauge,
+    rung_told: Once,
+    moves: IntCounterVec,
+    truncated: IntCounter,
     http: IntCounterVec,
     fallback: IntCounterVec,
     queue: Histogram,
@@ -102,6 +107,17 @@ impl Metrics {
             ),
             &["reason"]
         ));
+        let moves = register!(IntCounterVec::new(
+            Opts::new(
+                "sarai_memory_moves_total",
+                "Moves of the memory ladder, by the rung it came to."
+            ),
+            &["to"]
+        ));
+        let truncated = register!(IntCounter::new(
+            "sarai_truncated_total",
+            "Chat requests whose oldest turns were left out, as their clients allowed."
+        ));
         let queue = register!(histogram(
             "sarai_queue_seconds",
             "Time a generation waited in an engine's queue.",
@@ -158,6 +174,14 @@ impl Metrics {
                 "Resident memory of the gateway, bytes.",
             )?,
             resident_measured: Once::new(),
+            rung: Gauge::new(
+                "sarai_memory_rung",
+                "Where the memory ladder stands: 0 normal, 1 caches, 2 half context, 3 quarter context, 4 text \
+                 only, 5 fallback, 6 refusing.",
+            )?,
+            rung_told: Once::new(),
+            moves,
+            truncated,
             registry,
             latency,
             iterations,
@@ -192,6 +216,21 @@ impl Metrics {
     /// The fallback engine takes over for this reason.
     pub fn fell_back(&self, reason: &str) {
         self.fallback.with_label_values(&[reason]).inc();
+    }
+
+    /// The supervisor says where the memory ladder stands; with `moved`, it stood elsewhere before.
+    pub fn rung(&self, rung: Rung, moved: bool) {
+        let place = Rung::ALL.iter().take_while(|other| **other < rung).count();
+        self.rung.set(f64::from(u32::try_from(place).unwrap_or(u32::MAX)));
+        self.rung_told.call_once(|| self.register_late(&self.rung));
+        if moved {
+            self.moves.with_label_values(&[rung.name()]).inc();
+        }
+    }
+
+    /// The oldest turns of a request were left out.
+    pub fn truncated(&self) {
+        self.truncated.inc();
     }
 
     /// The first token of a request came after this many seconds.
@@ -383,6 +422,19 @@ mod tests {
     }
 
     #[test]
+    fn the_rung_is_absent_until_it_is_told_and_moves_are_counted() {
+        let metrics = Metrics::new().unwrap();
+        assert!(!text(&metrics).contains("sarai_memory_rung"));
+        metrics.rung(Rung::Normal, false);
+        metrics.rung(Rung::HalfContext, true);
+        metrics.rung(Rung::HalfContext, false);
+        let text = text(&metrics);
+        assert!(text.contains("\nsarai_memory_rung 2\n"));
+        assert!(text.contains("\nsarai_memory_moves_total{to=\"half_context\"} 1\n"));
+        assert!(!text.contains("to=\"normal\""));
+    }
+
+    #[test]
     fn the_loop_is_measured_in_the_promised_buckets() {
         let metrics = Metrics::new().unwrap();
         metrics.outcome(&outcome(false, false));
@@ -417,6 +469,7 @@ mod tests {
     fn an_engine_that_is_away_has_no_queue() {
         let metrics = Metrics::new().unwrap();
         let info = Info {
+            configured: 2048,
             model: "m".into(),
             digest: "d".into(),
             adapter: None,

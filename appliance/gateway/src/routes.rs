@@ -188,18 +188,27 @@ async fn readyz(State(house): State<Arc<House>>) -> Response<Body> {
         .iter()
         .map(|(engine, info)| {
             let state = info.as_ref().map_or(json!({"ready": false}), |info| {
-                json!({"ready": true, "model": info.model, "queued": info.queued, "running": info.running})
+                json!({
+                    "ready": true, "model": info.model, "queued": info.queued, "running": info.running,
+                    "context": info.context, "context_configured": info.configured,
+                })
             });
             (engine.name.to_owned(), state)
         })
         .collect();
-    let ready = infos.iter().any(|(_, info)| info.is_some());
+    let memory = house.ladder.now();
+    let ready = infos.iter().any(|(_, info)| info.is_some()) && house.ladder.refusal().is_none();
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(json!({"ready": ready, "engines": engines}))).into_response()
+    let memory = json!({"rung": memory.rung.name(), "reason": memory.reason});
+    (
+        status,
+        Json(json!({"ready": ready, "engines": engines, "memory": memory})),
+    )
+        .into_response()
 }
 
 async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {

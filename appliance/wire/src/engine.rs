@@ -1,7 +1,7 @@
 //! Gateway → engine: one request at a time on a connection of the engine's Unix socket, events back.
 //!
 //! Frames are [`crate::frame`]s. The client sends a [`Request`]; the engine answers with [`Event`]s, the last
-//! of which is [`Event::Done`], [`Event::Error`] or [`Event::Info`]; then the next request may follow on the
+//! of which is [`Event::Done`], [`Event::Scored`], [`Event::Counted`], [`Event::Info`] or [`Event::Error`]; then the next request may follow on the
 //! same connection. Closing the connection cancels the request that runs on it.
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ pub enum Request {
     /// Say how likely a given answer is; generates nothing. Answered with [`Event::Started`], then
     /// [`Event::Scored`].
     Score(Score),
+    /// Say how long a conversation is; answered at once with [`Event::Counted`].
+    Count(Count),
     /// Which model is loaded and how it is configured; answered at once, even while the engine is busy.
     Info,
 }
@@ -88,6 +90,23 @@ pub struct Score {
     pub text: String,
 }
 
+/// A question for how many tokens a conversation has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Count {
+    /// The conversation.
+    pub messages: Vec<Message>,
+}
+
+/// How long a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Tokens of the rendered prompt. For one that is far too long only that it has at least so many, which are too
+    /// many.
+    pub tokens: u32,
+    /// Context of one request now, tokens.
+    pub context: u32,
+}
+
 /// One turn of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -147,6 +166,8 @@ pub enum Event {
     Done(Done),
     /// Answer to [`Request::Score`].
     Scored(Scored),
+    /// Answer to [`Request::Count`].
+    Counted(Counted),
     /// The request ended without a complete answer.
     Error(Error),
     /// Answer to [`Request::Info`].
@@ -252,6 +273,8 @@ pub enum ErrorKind {
     Failed,
     /// The engine shuts down or reloads: 503, or the fallback answers.
     Stopping,
+    /// The context was made smaller while the request ran, and it needs more: the fallback answers, or 503.
+    Memory,
 }
 
 /// What an engine runs.
@@ -263,8 +286,11 @@ pub struct Info {
     pub digest: String,
     /// Adapter id, if one is applied.
     pub adapter: Option<String>,
-    /// Context of one request, tokens.
+    /// Context of one request now, tokens.
     pub context: u32,
+    /// Context of one request the engine was started with, tokens; `context` is less while memory is short.
+    #[serde(default)]
+    pub configured: u32,
     /// Requests served at the same time.
     pub slots: u32,
     /// ggml CPU variant in use, for example `zen4`.

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     // SAFETY: no other thread exists yet. ggml would fork a debugger to print a backtrace when it aborts; an
     // engine never forks.
     unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
+    sarai_engine::resident::keep_little();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

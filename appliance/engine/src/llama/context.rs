@@ -18,7 +18,7 @@ const CELLS: u32 = 256;
 const PARTIAL_ONLY: sys::llama_state_seq_flags = 1;
 
 /// What a context is made for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextParams {
     /// Tokens of one sequence.
     pub context: u32,
@@ -37,9 +37,10 @@ pub struct Context<'model> {
     context: NonNull<sys::llama_context>,
     vocabulary: usize,
     rows: usize,
-    /// Keeps the pool alive for as long as the context may use it.
-    _threads: &'model Threadpool,
-    _model: &'model Model,
+    params: ContextParams,
+    /// Lives as long as the context may use it.
+    threads: &'model Threadpool,
+    model: &'model Model,
 }
 
 impl<'model> Context<'model> {
@@ -90,9 +91,31 @@ impl<'model> Context<'model> {
             context,
             vocabulary: model.vocab().len(),
             rows: params.rows.max(params.slots) as usize,
-            _threads: threads,
-            _model: model,
+            params,
+            threads,
+            model,
         })
+    }
+
+    /// What it was made for.
+    pub fn params(&self) -> ContextParams {
+        self.params
+    }
+
+    /// Frees this context and makes one for `params` instead, which holds nothing yet. Where that cannot be made, one
+    /// as before is, and comes with the reason.
+    ///
+    /// # Errors
+    /// [`LlamaError::Context`] when not even that can be made again.
+    pub fn remade(self, params: ContextParams) -> Result<(Self, Option<LlamaError>), LlamaError> {
+        let (model, threads, before) = (self.model, self.threads, self.params);
+        // First: while memory is short there is no room for both.
+        drop(self);
+        crate::resident::trim();
+        match Self::new(model, threads, params) {
+            Ok(context) => Ok((context, None)),
+            Err(error) => Ok((Self::new(model, threads, before)?, Some(error))),
+        }
     }
 
     /// Decodes a batch.

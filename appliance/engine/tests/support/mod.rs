@@ -21,8 +21,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{
-    Constraint, Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling, Score,
-    Scored, Token,
+    Constraint, Count, Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling,
+    Score, Scored, Token,
 };
 use sarai_wire::frame::{self, FrameError};
 
@@ -194,6 +194,18 @@ impl Engine {
         }
     }
 
+    /// Tokens of `request`'s conversation, and the context now.
+    pub fn count(&self, request: &Generate) -> Result<(u32, u32), Error> {
+        let mut talk = self.connect();
+        let messages = request.messages.clone();
+        frame::write(&mut talk.stream, &Request::Count(Count { messages })).unwrap();
+        match talk.next() {
+            Event::Counted(counted) => Ok((counted.tokens, counted.context)),
+            Event::Error(error) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn info(&self) -> Info {
         self.connect().info()
     }
@@ -342,7 +354,7 @@ impl Talk {
                         end: Err(error),
                     };
                 }
-                other @ (Event::Info(_) | Event::Scored(_)) => panic!("{other:?}"),
+                other @ (Event::Info(_) | Event::Scored(_) | Event::Counted(_)) => panic!("{other:?}"),
             }
         }
     }

@@ -6,35 +6,42 @@
 //! | [`messages`] | the conversation in it |
 //! | [`response`] | the objects a client gets |
 //! | [`stream`] | the same, as server-sent events |
+//! | [`truncate`] | which turns are left out of a conversation that does not fit |
 
 mod messages;
 mod request;
 mod response;
 mod stream;
+mod truncate;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use sarai_reflection::{
-    Event, Failure, FailureKind, OmniLoop, Outcome, Refused, Settings, Sink, Worth, router,
-};
+use sarai_reflection::{Event, Failure, FailureKind, OmniLoop, Refused, Settings, Sink, Turn, Worth, router};
+use sarai_wire::engine::Counted;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{AuditEntry, Ended, Pending};
 use crate::body;
-use crate::engine::Engine;
+use crate::engine::{Engine, short_of_memory};
 use crate::errors::ApiError;
-use crate::failover::{Failover, Template};
+use crate::failover::{Failover, Template, messages};
 use crate::house::{House, Phase, new_id, now};
 use crate::json;
 use crate::routes::{ALIAS, Client, RequestId, expect_json, model_not_found};
 use request::Chat;
-use response::Head;
+use response::{Answered, Head};
+use truncate::{Fit, Truncated};
+
+/// How often a conversation is made to fit: the context may become smaller before it is read.
+const FITS: u32 = 3;
+/// How long an engine may take to count a conversation.
+const COUNT_TIME: Duration = Duration::from_secs(5);
 
 /// Everything one chat needs to run, wherever it runs.
 struct Job {
@@ -91,6 +98,10 @@ async fn prepare(
         )
     };
     let (parts, body) = request.into_parts();
+    if let Some(refusal) = house.ladder.refusal() {
+        body::linger(body);
+        return Err(refusal);
+    }
     if let Err(error) = expect_json(&parts.headers) {
         body::linger(body);
         return Err(error);
@@ -177,7 +188,7 @@ impl Job {
     }
 
     /// Runs the loop to its end, or until the house closes. Dropping the future cancels the generation.
-    async fn run(&self, sink: &mut impl Sink) -> Result<Outcome, ApiError> {
+    async fn run(&self, sink: &mut impl Sink) -> Result<Answered, ApiError> {
         let house = &*self.house;
         let template = Template {
             id: self.request_id.clone(),
@@ -197,6 +208,7 @@ impl Job {
             silence: house.limits.silence,
             template,
             metrics: &house.metrics,
+            ladder: &house.ladder,
             switched: OnceLock::new(),
         };
         let (kind, worth) = self.route();
@@ -228,14 +240,33 @@ impl Job {
                 ended: Ended::Left,
             },
         );
+        let looping = async {
+            let mut tries = FITS;
+            loop {
+                tries -= 1;
+                let (cut, truncated) = self.fit(&generator).await?;
+                let turns = cut.as_deref().unwrap_or(&self.chat.turns);
+                match omni.run(turns, &generator, &mut timed).await {
+                    // The context became smaller meanwhile, or another engine with a smaller one had to answer.
+                    Err(Failure {
+                        kind: FailureKind::ContextLength,
+                        ..
+                    }) if self.chat.truncate && tries > 0 => {}
+                    result => return result.map(|outcome| (outcome, truncated)),
+                }
+            }
+        };
         let result = tokio::select! {
-            result = omni.run(&self.chat.turns, &generator, &mut timed) => result,
+            result = looping => result,
             () = house.reached(Phase::Closing) => return Err(stopping()),
         };
-        audit.ended(result.as_ref());
+        audit.ended(result.as_ref().map(|(outcome, _)| outcome));
         match result {
-            Ok(outcome) => {
+            Ok((outcome, truncated)) => {
                 house.metrics.outcome(&outcome);
+                if truncated.is_some() {
+                    house.metrics.truncated();
+                }
                 tracing::info!(
                     id = self.request_id,
                     client = self.client,
@@ -246,13 +277,53 @@ impl Job {
                     ms = outcome.total_ms.round(),
                     "answered"
                 );
-                Ok(outcome)
+                Ok(Answered {
+                    outcome,
+                    memory: house.ladder.touched(self.began),
+                    truncated,
+                })
             }
             Err(failure) => {
                 log_failure(&self.request_id, &failure);
                 Err(failure.into())
             }
         }
+    }
+}
+
+impl Job {
+    /// What is left of the conversation, where turns may be left out and have to be.
+    async fn fit(&self, generator: &Failover<'_>) -> Result<(Option<Vec<Turn>>, Option<Truncated>), Failure> {
+        if !self.chat.truncate {
+            return Ok((None, None));
+        }
+        for engine in generator.order() {
+            let count = |turns: Vec<Turn>| async move { engine.count(messages(&turns), COUNT_TIME).await };
+            match truncate::fit(&self.chat.turns, self.chat.max_tokens, count).await {
+                Ok(Fit::Whole) => return Ok((None, None)),
+                Ok(Fit::Cut(turns, truncated)) => return Ok((Some(turns), Some(truncated))),
+                Ok(Fit::TooLong(Counted { tokens, context })) => {
+                    let message = format!(
+                        "prompt has {tokens} tokens without the turns that may be left out, context holds {context}: \
+                         system messages and the last question always stay{}",
+                        engine
+                            .last_info()
+                            .map_or_else(String::new, |info| short_of_memory(&info))
+                    );
+                    return Err(Failure {
+                        kind: FailureKind::ContextLength,
+                        message,
+                    });
+                }
+                Err(trouble) => tracing::debug!(
+                    id = self.request_id,
+                    engine = engine.name,
+                    "failed to count: failed to {trouble}"
+                ),
+            }
+        }
+        // Nobody counts; whoever is asked for the answer says what is wrong.
+        Ok((None, None))
     }
 }
 
@@ -288,7 +359,7 @@ impl<S: Sink> Sink for Timed<'_, S> {
 /// A response in one piece.
 async fn whole(job: Job) -> Response<Body> {
     match job.run(&mut sarai_reflection::events::Unwatched).await {
-        Ok(outcome) => Json(response::completion(&job.head, &job.chat, &outcome)).into_response(),
+        Ok(answered) => Json(response::completion(&job.head, &job.chat, &answered)).into_response(),
         Err(error) => error.into_response(),
     }
 }

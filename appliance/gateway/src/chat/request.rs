@@ -88,6 +88,8 @@ pub struct Chat {
     pub effort: Effort,
     /// What the answer must match.
     pub constraint: Option<Constraint>,
+    /// Whether the oldest turns may be left out where the conversation does not fit.
+    pub truncate: bool,
 }
 
 /// The object's members that were not looked at yet. `null` is the same as absent, as OpenAI has it.
@@ -226,6 +228,7 @@ impl Chat {
         let stream = params.flag("stream")?;
         let include_usage = stream_options(params.take("stream_options"), stream)?;
         let effort = effort(params.take("reasoning_effort").as_ref())?;
+        let truncate = truncation(params.take("truncation").as_ref())?;
         harmless(&mut params)?;
         let constraint = response_format(params.take("response_format"))?;
         if let Some((name, value)) = params.0.into_iter().next() {
@@ -256,7 +259,18 @@ impl Chat {
             include_usage,
             effort,
             constraint,
+            truncate,
         })
+    }
+}
+
+/// The parameter as OpenAI's Responses API has it.
+fn truncation(value: Option<&Value>) -> Result<bool, ApiError> {
+    match value.map(Value::as_str) {
+        None | Some(Some("disabled")) => Ok(false),
+        Some(Some("auto")) => Ok(true),
+        Some(Some(_)) => Err(out_of_range("truncation", "auto or disabled")),
+        Some(None) => Err(wrong_type("truncation", "a string")),
     }
 }
 

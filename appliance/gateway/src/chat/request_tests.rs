@@ -324,3 +324,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn turns_are_left_out_only_where_the_client_says_so() {
+    assert!(!parse(with(json!({}))).unwrap().truncate);
+    for (value, expected) in [
+        (json!("auto"), true),
+        (json!("disabled"), false),
+        (json!(null), false),
+    ] {
+        assert_eq!(
+            parse(with(json!({ "truncation": value }))).unwrap().truncate,
+            expected
+        );
+    }
+    for (value, code) in [
+        (json!("oldest"), "invalid_value"),
+        (json!(true), "invalid_type"),
+        (json!({}), "invalid_type"),
+    ] {
+        let error = parse(with(json!({ "truncation": value }))).unwrap_err();
+        assert_eq!((error.param.as_deref(), error.code), (Some("truncation"), code));
+    }
+}

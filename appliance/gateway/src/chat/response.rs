@@ -4,6 +4,40 @@ use sarai_reflection::{Finish, Outcome, Piece, Report};
 use serde::Serialize;
 
 use super::request::Chat;
+use super::truncate::Truncated;
+use crate::ladder::Touched;
+
+/// An answer, and what else happened to its request.
+#[derive(Debug)]
+pub struct Answered {
+    /// What the loop did.
+    pub outcome: Outcome,
+    /// The memory ladder, where it was not at its first rung.
+    pub memory: Option<Touched>,
+    /// What was left out of the conversation.
+    pub truncated: Option<Truncated>,
+}
+
+/// The `omni_loop` object.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: Report<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<&'a Touched>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<Truncated>,
+}
+
+impl Answered {
+    fn told(&self) -> Told<'_> {
+        Told {
+            report: self.outcome.report(),
+            memory: self.memory.as_ref(),
+            truncated: self.truncated,
+        }
+    }
+}
 
 /// What every object of one response begins with.
 #[derive(Debug, Clone)]
@@ -138,7 +172,7 @@ pub struct Completion<'a> {
     choices: [Choice<'a>; 1],
     usage: Usage,
     system_fingerprint: Option<String>,
-    omni_loop: Report<'a>,
+    omni_loop: Told<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,7 +193,8 @@ struct Message<'a> {
 }
 
 /// The response in one piece.
-pub fn completion<'a>(head: &'a Head, chat: &Chat, outcome: &'a Outcome) -> Completion<'a> {
+pub fn completion<'a>(head: &'a Head, chat: &Chat, answered: &'a Answered) -> Completion<'a> {
+    let outcome = &answered.outcome;
     let answer = &outcome.answer;
     Completion {
         id: &head.id,
@@ -179,7 +214,7 @@ pub fn completion<'a>(head: &'a Head, chat: &Chat, outcome: &'a Outcome) -> Comp
         }],
         usage: Usage::of(outcome),
         system_fingerprint: fingerprint(outcome),
-        omni_loop: outcome.report(),
+        omni_loop: answered.told(),
     }
 }
 
@@ -198,7 +233,7 @@ pub struct Chunk<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    omni_loop: Option<Report<'a>>,
+    omni_loop: Option<Told<'a>>,
 }
 
 /// The one choice of an event.
@@ -236,7 +271,8 @@ pub fn delta_chunk(head: &Head, usage: bool, delta: Delta<'_>, logprobs: Option<
 }
 
 /// The JSON of the event that ends the answer.
-pub fn last_chunk(head: &Head, usage: bool, outcome: &Outcome) -> String {
+pub fn last_chunk(head: &Head, usage: bool, answered: &Answered) -> String {
+    let outcome = &answered.outcome;
     let finish_reason = Some(finish_reason(outcome.answer.finish));
     let choice = ChunkChoice {
         index: 0,
@@ -247,7 +283,7 @@ pub fn last_chunk(head: &Head, usage: bool, outcome: &Outcome) -> String {
     let model = &outcome.answer.source.model;
     write(&Chunk {
         system_fingerprint: fingerprint(outcome),
-        omni_loop: Some(outcome.report()),
+        omni_loop: Some(answered.told()),
         ..chunk(head, model, &[choice], usage.then_some(None))
     })
 }

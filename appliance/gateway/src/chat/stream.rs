@@ -16,13 +16,13 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use hyper::body::Frame;
-use sarai_reflection::{Event, Outcome, Piece, Refused, Sink};
+use sarai_reflection::{Event, Piece, Refused, Sink};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use super::Job;
 use super::request::Effort;
-use super::response::{Delta, Head, Logprobs, delta_chunk, last_chunk, usage_chunk};
+use super::response::{Answered, Delta, Head, Logprobs, delta_chunk, last_chunk, usage_chunk};
 use crate::errors::ApiError;
 
 /// Events that may wait for a client to read them.
@@ -91,7 +91,7 @@ async fn produce(job: Job, sender: mpsc::Sender<Bytes>, first: First) {
         }
     };
     let written = match result {
-        Ok(outcome) => writer.finish(&outcome).await,
+        Ok(answered) => writer.finish(&answered).await,
         Err(error) => writer.fail(error).await,
     };
     if written.is_err() {
@@ -173,7 +173,8 @@ impl Writer {
         .await
     }
 
-    async fn finish(&mut self, outcome: &Outcome) -> Result<(), Refused> {
+    async fn finish(&mut self, answered: &Answered) -> Result<(), Refused> {
+        let outcome = &answered.outcome;
         if !self.direct {
             self.head.model.clone_from(&outcome.answer.source.model);
             for piece in &outcome.answer.pieces {
@@ -190,7 +191,7 @@ impl Writer {
             )
             .await?;
         }
-        self.send(&last_chunk(&self.head, self.usage, outcome)).await?;
+        self.send(&last_chunk(&self.head, self.usage, answered)).await?;
         if self.usage {
             self.send(&usage_chunk(&self.head, outcome)).await?;
         }

@@ -2,11 +2,13 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sarai_wire::engine::{Alternative, Done, ErrorKind, Event, FinishReason, Generate, Info, Request, Token};
+use sarai_wire::engine::{
+    Alternative, Counted, Done, ErrorKind, Event, FinishReason, Generate, Info, Request, Token,
+};
 use sarai_wire::frame;
 
 /// What a test lets an engine do with a request.
@@ -95,8 +97,13 @@ impl Talk {
     }
 }
 
+/// Tokens of a message when an engine counts.
+pub const MESSAGE: u32 = 100;
+
 #[derive(Default)]
 struct Shared {
+    /// Tokens of its context; 0: as many as were configured.
+    context: AtomicU32,
     frozen: AtomicBool,
     over: AtomicBool,
     cancelled: AtomicUsize,
@@ -122,6 +129,7 @@ impl Engine {
         let listener = UnixListener::bind(&socket).unwrap();
         let shared = Arc::new(Shared::default());
         let info = Info {
+            configured: 2048,
             model: model.into(),
             digest: "0123456789abcdef".repeat(4),
             adapter: None,
@@ -144,6 +152,11 @@ impl Engine {
             }
         });
         Self { socket, shared }
+    }
+
+    /// From now on its context holds so many tokens of 2048.
+    pub fn shrink(&self, context: u32) {
+        self.shared.context.store(context, Ordering::SeqCst);
     }
 
     /// From now on it takes connections and says nothing, like a process stopped by a signal.
@@ -186,9 +199,23 @@ impl Drop for Engine {
 fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Script) {
     while let Ok(request) = frame::read::<Request>(&mut stream) {
         shared.hang_while_frozen();
+        let context = match shared.context.load(Ordering::SeqCst) {
+            0 => info.configured,
+            context => context,
+        };
         match request {
+            Request::Count(count) => {
+                let tokens = u32::try_from(count.messages.len()).unwrap() * MESSAGE;
+                if frame::write(&mut stream, &Event::Counted(Counted { tokens, context })).is_err() {
+                    return;
+                }
+            }
             Request::Info => {
-                if frame::write(&mut stream, &Event::Info(info.clone())).is_err() {
+                let info = Info {
+                    context,
+                    ..info.clone()
+                };
+                if frame::write(&mut stream, &Event::Info(info)).is_err() {
                     return;
                 }
             }

@@ -62,7 +62,11 @@ fn an_engine_that_is_killed_in_the_middle() {
 
 #[test]
 fn an_engine_that_fails_or_stops() {
-    for (kind, reason) in [(ErrorKind::Failed, "failed"), (ErrorKind::Stopping, "stopping")] {
+    for (kind, reason) in [
+        (ErrorKind::Failed, "failed"),
+        (ErrorKind::Stopping, "stopping"),
+        (ErrorKind::Memory, "memory"),
+    ] {
         let script: Script = Arc::new(move |_, talk| talk.fail(kind, "it hurts"));
         falls_back(&world(script, Some(small())), reason);
     }

@@ -13,6 +13,7 @@ use nix::libc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use sarai_wire::birth::{self, FromGateway, GatewaySettings, GatewayStart, ToGateway};
+use sarai_wire::memory::RungNotice;
 use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, Script};
@@ -174,6 +175,12 @@ impl Gateway {
     /// Reload, and wait until it is done: messages are obeyed in order.
     pub fn reload(&self) {
         self.say(&ToGateway::Reload);
+        self.ping();
+    }
+
+    /// Where the memory ladder stands from now on, once the gateway knows.
+    pub fn rung(&self, notice: RungNotice) {
+        self.say(&ToGateway::Rung(notice));
         self.ping();
     }
 

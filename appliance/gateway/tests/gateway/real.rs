@@ -1,0 +1,303 @@
+//! The gateway in front of real engines on made-up models: what the memory ladder does to requests, end to end.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
+use sarai_wire::memory::{Ease, Rung, RungNotice};
+use serde_json::{Value, json};
+
+use crate::engine::answers;
+use crate::http::omni;
+use crate::world::{World, world_of};
+
+#[path = "../../../../tests/src/gguf.rs"]
+#[allow(dead_code, reason = "each test crate uses its own part")]
+mod gguf;
+
+/// From the request to its first token while the primary is stopped.
+const FIRST_TOKEN: Duration = Duration::from_secs(2);
+
+/// An engine's process; killed when dropped.
+struct Engine {
+    child: Child,
+    birth: OwnedFd,
+    socket: PathBuf,
+    _listener: UnixListener,
+}
+
+impl Engine {
+    fn start(folder: &Path, model: &str, layers: u32, context: u32) -> Self {
+        // Beside the gateway's own program, where `--workspace` and `-p sarai-engine` put it.
+        let program = Path::new(env!("CARGO_BIN_EXE_sarai-gateway")).with_file_name("sarai-engine");
+        assert!(
+            program.exists(),
+            "build it first: cargo build --release --locked -p sarai-engine"
+        );
+        let socket = folder.join(format!("real-{model}.sock"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (birth, theirs) = birth::pair().unwrap();
+        let high = |fd: &dyn AsFd| fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
+        let (birth_fd, listen_fd) = (high(&theirs), high(&listener));
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
+        // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                for (from, to) in [(birth_fd, birth::BIRTH_FD), (listen_fd, birth::LISTEN_FD)] {
+                    if libc::dup2(from, to) < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        // SAFETY: both were made above, belong to nobody else and are not used again.
+        unsafe {
+            libc::close(birth_fd);
+            libc::close(listen_fd);
+        }
+        let mut file: File = tempfile::tempfile().unwrap();
+        let tiny = gguf::Tiny {
+            layers,
+            ..gguf::Tiny::default()
+        };
+        file.write_all(&tiny.bytes()).unwrap();
+        let start = EngineStart {
+            model: model.into(),
+            digest: "ab".repeat(32),
+            params: EngineParams {
+                context,
+                slots: 2,
+                ..EngineParams::default()
+            },
+        };
+        let files: [RawFd; 1] = [file.as_raw_fd()];
+        birth::send(birth.as_fd(), &ToEngine::Start(start), &files).unwrap();
+        let engine = Self {
+            child,
+            birth,
+            socket,
+            _listener: listener,
+        };
+        assert!(matches!(engine.hear(), FromEngine::Ready { .. }));
+        engine
+    }
+
+    fn hear(&self) -> FromEngine {
+        birth::recv(self.birth.as_fd()).unwrap().0
+    }
+
+    fn tell(&self, message: &ToEngine) {
+        birth::send(self.birth.as_fd(), message, &[]).unwrap();
+    }
+
+    fn resize(&self, tokens: u32) {
+        let ease = Ease::Context { tokens };
+        self.tell(&ToEngine::Ease { seq: 1, ease });
+        match self.hear() {
+            FromEngine::Eased(eased) => assert_eq!((eased.refused, eased.context), (None, tokens)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Real {
+    world: World,
+    primary: Engine,
+    _fallback: Engine,
+    _folder: tempfile::TempDir,
+}
+
+fn real(primary: u32, fallback: u32) -> Real {
+    let folder = tempfile::tempdir().unwrap();
+    let big = Engine::start(folder.path(), "big", 16, primary);
+    let small = Engine::start(folder.path(), "small", 2, fallback);
+    let unused = answers(&[("never", 0.9)]);
+    let world = world_of(unused, None, &[], |start| {
+        start.primary = big.socket.clone();
+        start.fallback = Some(small.socket.clone());
+    });
+    Real {
+        world,
+        primary: big,
+        _fallback: small,
+        _folder: folder,
+    }
+}
+
+fn notice(rung: Rung, context: Option<u32>) -> RungNotice {
+    RungNotice {
+        rung,
+        reason: "the budget is nearly full".into(),
+        context,
+        retry_after_s: None,
+    }
+}
+
+fn brief(more: &Value) -> Value {
+    let mut request = json!({"max_tokens": 8, "reasoning_effort": "none", "temperature": 0});
+    for (name, value) in more.as_object().unwrap() {
+        request[name] = value.clone();
+    }
+    request
+}
+
+/// So many rounds of about a hundred tokens, and a question.
+fn conversation(rounds: usize) -> Value {
+    let mut messages = Vec::new();
+    for round in 0..rounds {
+        messages.push(json!({"role": "user", "content": format!("{round} {}", "q".repeat(40))}));
+        messages.push(json!({"role": "assistant", "content": format!("{round} {}", "a".repeat(40))}));
+    }
+    messages.push(json!({"role": "user", "content": "and now?"}));
+    messages.into()
+}
+
+/// The time to the first token of an answer, and its `omni_loop`.
+fn first_token(world: &World) -> (Duration, Value) {
+    let begin = Instant::now();
+    let mut stream = world.client.stream(&brief(&json!({})));
+    let mut events = vec![stream.json()];
+    while events.last().unwrap()["choices"][0]["delta"]["content"]
+        .as_str()
+        .is_none_or(str::is_empty)
+    {
+        events.push(stream.json());
+    }
+    let took = begin.elapsed();
+    let (rest, done) = stream.all();
+    assert!(done);
+    (took, omni(&rest))
+}
+
+#[test]
+fn the_fallback_says_its_first_token_within_two_seconds_of_the_primarys_end() {
+    let Real { world, primary, .. } = &real(2048, 2048);
+    let (_, before) = first_token(world);
+    assert_eq!((&before["model"], before.get("memory")), (&json!("big"), None));
+    // As the supervisor does it: the gateway is told, and the engine stopped.
+    world.gateway.rung(notice(Rung::Fallback, None));
+    primary.tell(&ToEngine::Stop);
+    for _ in 0..3 {
+        let (took, after) = first_token(world);
+        assert!(took < FIRST_TOKEN, "{took:?}");
+        assert_eq!(
+            (&after["model"], &after["fallback_reason"]),
+            (&json!("small"), &json!("memory"))
+        );
+        assert_eq!(after["memory"]["rung"], "fallback");
+    }
+}
+
+#[test]
+fn an_answer_that_the_primary_was_writing_when_it_was_stopped_comes_from_the_fallback() {
+    let Real { world, primary, .. } = &real(8192, 2048);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let request = json!({"reasoning_effort": "none", "max_tokens": 200_000});
+            (world.client.chat(&request), Instant::now())
+        });
+        while world.client.get("/readyz").json()["engines"]["primary"]["running"] != 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        world.gateway.rung(notice(Rung::Fallback, None));
+        // One that does not end in time, or will not, is killed.
+        // SAFETY: the process is this test's own child and was not waited for.
+        unsafe { libc::kill(i32::try_from(primary.child.id()).unwrap(), libc::SIGKILL) };
+        let (reply, _) = asking.join().unwrap();
+        let body = reply.json();
+        assert_eq!(body["omni_loop"]["model"], "small", "{body}");
+        assert_eq!(body["omni_loop"]["memory"]["rung"], "fallback");
+    });
+}
+
+#[test]
+fn a_shrunk_context_is_told_counted_and_cut_to_where_clients_allow_it() {
+    let Real { world, primary, .. } = &real(2048, 2048);
+    let long = |truncation: &str| brief(&json!({"messages": conversation(8), "truncation": truncation}));
+    let whole = world.client.chat(&long("auto")).json();
+    assert_eq!(
+        (
+            whole["omni_loop"].get("truncated"),
+            whole["omni_loop"].get("memory")
+        ),
+        (None, None)
+    );
+    let tokens = whole["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens > 600, "{tokens}");
+    primary.resize(512);
+    world.gateway.rung(notice(Rung::QuarterContext, Some(512)));
+    let reply = world.client.chat(&long("disabled"));
+    assert_eq!(
+        (reply.status, reply.error_code()),
+        (400, "context_length_exceeded".into())
+    );
+    let text = reply.text();
+    for part in [
+        format!("prompt has {tokens} tokens"),
+        "context holds 512".into(),
+        "2048 are configured".into(),
+    ] {
+        assert!(text.contains(&part), "{part} in {text}");
+    }
+    let cut = world.client.chat(&long("auto")).json();
+    let truncated = &cut["omni_loop"]["truncated"];
+    assert_eq!(truncated["context"], 512, "{cut}");
+    // By the engine's own count, with room for the answer.
+    assert_eq!(truncated["prompt_tokens"], cut["usage"]["prompt_tokens"]);
+    assert!(truncated["prompt_tokens"].as_u64().unwrap() + 8 <= 512);
+    let dropped = truncated["turns_dropped"].as_u64().unwrap();
+    assert!(dropped > 0 && dropped % 2 == 0 && dropped < 16, "{cut}");
+    assert_eq!(
+        cut["omni_loop"]["memory"],
+        json!({
+            "rung": "quarter_context", "reason": "the budget is nearly full", "context": 512
+        })
+    );
+    let engine = &world.client.get("/readyz").json()["engines"]["primary"];
+    assert_eq!(
+        (&engine["context"], &engine["context_configured"]),
+        (&json!(512), &json!(2048))
+    );
+    primary.resize(2048);
+    world.gateway.rung(RungNotice::default());
+    let again = world.client.chat(&long("auto")).json();
+    assert_eq!(
+        again["choices"][0]["message"]["content"],
+        whole["choices"][0]["message"]["content"]
+    );
+    assert_eq!(again["omni_loop"].get("truncated"), None);
+}
+
+#[test]
+fn the_fallbacks_context_counts_where_it_serves() {
+    let Real { world, .. } = &real(2048, 256);
+    world.gateway.rung(notice(Rung::Fallback, None));
+    let request = |truncation: &str| brief(&json!({"messages": conversation(6), "truncation": truncation}));
+    let reply = world.client.chat(&request("disabled"));
+    assert_eq!(
+        (reply.status, reply.error_code()),
+        (400, "context_length_exceeded".into())
+    );
+    assert!(reply.text().contains("context holds 256"), "{}", reply.text());
+    let body = world.client.chat(&request("auto")).json();
+    assert_eq!(body["omni_loop"]["truncated"]["context"], 256, "{body}");
+    assert_eq!(body["omni_loop"]["model"], "small");
+}
