@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sarai_trust::manifest::Role;
 use sarai_wire::control::{MAX_LINE, Reply, Request};
 use sarai_wire::descriptors;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +17,9 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::app::{App, Shared};
 use crate::identity::{self, keys};
 use crate::power::Power;
-use crate::service::{GATEWAY, Order};
+use crate::problems::lock;
+use crate::quarantine;
+use crate::service::{FALLBACK, GATEWAY, Order, PRIMARY};
 use crate::status;
 
 /// Most connections at once.
@@ -218,12 +221,46 @@ async fn answer(app: &App, request: Request) -> Reply {
                 }
             }
         }
+        Request::ModelsRelease { digest } => release(app, digest).await,
         Request::Poweroff => power(app, Power::Off).await,
         Request::Reboot => power(app, Power::Reboot).await,
         Request::Logs { .. } | Request::Audit => Reply::Error {
             message: "this is answered otherwise".to_owned(),
         },
     }
+}
+
+/// Lifts a quarantine and starts the engines anew that wait for that.
+async fn release(app: &App, digest: String) -> Reply {
+    let worker = App::clone(app);
+    let released = tokio::task::spawn_blocking(move || quarantine::release(&worker, &digest)).await;
+    let sha256 = match released {
+        Ok(Ok(sha256)) => sha256,
+        Ok(Err(e)) => {
+            return Reply::Error {
+                message: format!("failed to release the model: {e}"),
+            };
+        }
+        Err(e) => {
+            return Reply::Error {
+                message: format!("failed to release the model: {e}"),
+            };
+        }
+    };
+    let waiting: Vec<_> = lock(&app.models)
+        .iter()
+        .filter(|m| m.digest.as_ref() == Some(&sha256) && m.refused.is_some())
+        .map(|m| m.role.clone())
+        .collect();
+    for (role, service) in [(Role::Primary, PRIMARY), (Role::Fallback, FALLBACK)] {
+        if waiting.iter().any(|waits| waits == role.as_str()) {
+            // One that does not take the order loads the model at its next start.
+            app.orders
+                .give(service, Order::Restart, Duration::from_secs(5))
+                .await;
+        }
+    }
+    Reply::Ok
 }
 
 /// The audit log: what was signed of it, and its files, unread.

@@ -11,8 +11,8 @@
 //! | [`run`] | builds the pieces, starts the tasks, ends them in order |
 //! | [`boot`] | what only PID 1 does before anything else: mounts, modules, clock, entropy, network |
 //! | [`identity`] | keys and certificates of first boot, bearer keys |
-//! | [`models`] | manifest and verification of what the engines load |
-//! | [`reaper`], [`spawn`] | children: started, confined, collected |
+//! | [`models`], [`quarantine`] | manifest and verification of what the engines load; what is not loaded again |
+//! | [`reaper`], [`spawn`], [`sandbox`] | children: started, confined, collected |
 //! | [`service`] | life of each service: a pure state machine and the drivers around it |
 //! | [`governor`] | the memory ladder: quality is given up in steps to stay inside the budget |
 //! | [`control`], [`status`], [`logs`], [`problems`] | what an admin sees and asks |
@@ -37,8 +37,10 @@ pub mod network;
 pub mod power;
 pub mod problems;
 pub mod prompts;
+pub mod quarantine;
 pub mod reaper;
 pub mod run;
+pub mod sandbox;
 pub mod service;
 pub mod sockets;
 pub mod spawn;

@@ -11,6 +11,7 @@ use sarai_wire::control::ModelStatus;
 
 use crate::app::{App, Shared};
 use crate::problems::lock;
+use crate::quarantine;
 use crate::service::program::Hold;
 
 /// A verified model, ready to be handed over.
@@ -54,9 +55,25 @@ fn status(role: Role, file: &str) -> ModelStatus {
 /// Opens and verifies the model of `role`, away from the main loop, and shows the outcome in `status`.
 pub async fn verify(app: &App, role: Role) -> Result<Model, Hold> {
     let worker = App::clone(app);
-    let outcome = tokio::task::spawn_blocking(move || open(&worker, role)).await;
-    let outcome = outcome.map_err(|e| Hold::Failed(format!("verification broke off: {e}")))?;
+    let outcome = tokio::task::spawn_blocking(move || {
+        let outcome = open(&worker, role);
+        let sha256 = outcome
+            .as_ref()
+            .ok()
+            .map(|m| m.verified.attestation.sha256.to_string());
+        let held = sha256.and_then(|sha256| quarantine::refusal(&worker, &sha256));
+        (outcome, held)
+    });
+    let outcome = outcome.await;
+    let (outcome, held) = outcome.map_err(|e| Hold::Failed(format!("verification broke off: {e}")))?;
     show(app, role, &outcome);
+    if let Some(why) = held {
+        // It is shown as what it is, verified, and still not loaded.
+        if let Some(shown) = lock(&app.models).iter_mut().find(|m| m.role == role.as_str()) {
+            shown.refused = Some(why.clone());
+        }
+        return Err(Hold::Refused(why));
+    }
     let file = lock(&app.models)
         .iter()
         .find(|m| m.role == role.as_str())

@@ -9,7 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use sarai_confine::Program;
 use sarai_supervisor::reaper::{Exit, Reaper};
+use sarai_supervisor::sandbox::Sandbox;
+use sarai_supervisor::sandbox::limits::Limits;
 use sarai_supervisor::spawn::{self, Child, Spec};
 use tokio::sync::oneshot;
 
@@ -258,4 +261,72 @@ fn what_a_child_leaves_behind_in_its_group_ends_with_it() {
         !reaper.signal(child.pid, Signal::SIGCONT),
         "a collected child is not signalled"
     );
+}
+
+/// `true`, which does little more than be loaded, in a sandbox that is built over `site`.
+fn sandboxed(site: &std::path::Path, required: bool) -> Spec<'static> {
+    let code = [
+        "/bin",
+        "/usr/bin",
+        "/lib",
+        "/lib64",
+        "/usr/lib",
+        "/usr/lib64",
+        "/etc/ld.so.cache",
+    ];
+    Spec {
+        user: nix::unistd::geteuid().is_root().then_some(spawn::ENGINE),
+        sandbox: Some(Sandbox {
+            program: Program::Gateway,
+            code: code.iter().map(Into::into).collect(),
+            read: Vec::new(),
+            write: Vec::new(),
+            hidden: Vec::new(),
+            proc: true,
+            temporary: Some(1 << 20),
+            limits: Limits::NONE,
+            required,
+        }),
+        site: site.to_path_buf(),
+        ..Spec::new("/bin/true")
+    }
+}
+
+#[test]
+fn a_wall_that_cannot_be_had_is_left_out_and_said_or_the_child_is_not_started() {
+    let _turn = turn();
+    let reaper = Reaper::default();
+    let folder = tempfile::tempdir().unwrap();
+    let walls = |child: &Child| -> Vec<bool> {
+        let of = |name: &str| child.duties.iter().find(|d| d.duty == name).unwrap().in_force;
+        vec![of("namespaces"), of("root")]
+    };
+    let mut child = spawn::spawn(&reaper, &sandboxed(folder.path(), false)).unwrap();
+    assert_eq!(wait(&reaper, &mut child.exit), Exit::Code(0));
+    // As root, and for others where user namespaces are allowed.
+    let here = walls(&child);
+    assert!(
+        here == [true, true] || !nix::unistd::geteuid().is_root(),
+        "{:?}",
+        child.duties
+    );
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "the root shows outside"
+    );
+
+    // Nothing to build a root over: as if the kernel refused it.
+    let missing = folder.path().join("missing");
+    let mut child = spawn::spawn(&reaper, &sandboxed(&missing, false)).unwrap();
+    assert_eq!(wait(&reaper, &mut child.exit), Exit::Code(0));
+    assert_eq!(walls(&child), [false, false]);
+    let why = &child.duties.iter().find(|d| d.duty == "root").unwrap().detail;
+    assert!(why.contains("not allowed to this user by this kernel"), "{why}");
+    let error = spawn::spawn(&reaper, &sandboxed(&missing, true)).err().unwrap();
+    assert!(
+        error.to_string().contains("its root") || error.to_string().contains("is not to be had"),
+        "{error}"
+    );
+    assert_eq!(reaper.living(), 0);
 }

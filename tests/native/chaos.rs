@@ -59,12 +59,14 @@ fn primary_is_back(client: &Client, from: Instant, deadline: Duration) -> Result
     Ok(from.elapsed())
 }
 
-/// Sends a deadly signal until it was deadly: Rust's handler for stack overflows takes the first SIGSEGV of another
-/// kind for granted and only makes the next one end the process.
+/// Ends a process by a signal: a fault is made to happen, others are sent.
 fn strike(pid: i32, signal: Signal) -> Result<()> {
     let victim = process::process(pid)?;
+    match signal {
+        Signal::SIGSEGV => process::fault(pid)?,
+        signal => process::signal(pid, signal)?,
+    }
     tree::wait_for("the process to die", Duration::from_secs(1), || {
-        let _ = process::signal(pid, signal);
         ensure!(!process::lives(&victim), "{victim:?} survived {signal}");
         Ok(())
     })

@@ -10,6 +10,7 @@ mod disk;
 mod footprint;
 mod lifecycle;
 mod openai;
+mod sandbox;
 mod shapes;
 mod soak;
 mod trust;

@@ -148,6 +148,14 @@ impl Appliance {
         Ok(())
     }
 
+    /// Puts the attacking engine in the real one's place, which it becomes for every model but the primary's.
+    pub fn replace_engine(&self) -> Result<()> {
+        let engine = self.path("bin/sarai-engine");
+        fs::rename(&engine, self.path("bin/sarai-engine-real"))?;
+        fs::copy(fs::canonicalize(tree::program("sarai-attacker")?)?, &engine)?;
+        Ok(())
+    }
+
     /// Starts the supervisor; returns at once.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.supervisor.is_none(), "the supervisor already runs");

@@ -98,6 +98,24 @@ impl Image {
     /// The same machine with a shell of root on its second serial port, for what only the kernel inside can say.
     /// It is born where the image runs a script of its own as root: when an address was obtained.
     pub fn machine_with_root_shell(&self, disk: Option<PathBuf>) -> Result<Machine> {
+        self.with_root_shell(disk, &[])
+    }
+
+    /// The same, with the attacking engine in the real one's place, which it becomes for every model but the
+    /// primary's.
+    pub fn machine_with_attacker(&self, disk: Option<PathBuf>) -> Result<Machine> {
+        let program = |name: &str| fs::read(tree::program(name)?).context("read a program");
+        let (attacker, real) = (program("sarai-attacker")?, program("sarai-engine")?);
+        self.with_root_shell(
+            disk,
+            &[
+                ("/usr/lib/sarai/sarai-engine", &attacker, 0o755),
+                ("/usr/lib/sarai/sarai-engine-real", &real, 0o755),
+            ],
+        )
+    }
+
+    fn with_root_shell(&self, disk: Option<PathBuf>, more: &[(&str, &[u8], u32)]) -> Result<Machine> {
         const SCRIPT: &str = "buildroot/board/sarai/common/rootfs-overlay/usr/lib/sarai/udhcpc-script";
         const FIRST: &str = r"#!/bin/sh
 if [ ! -e /run/tests-shell ]; then
@@ -115,18 +133,17 @@ done
         let script =
             fs::read_to_string(tree::root().join(SCRIPT)).with_context(|| format!("read {SCRIPT}"))?;
         let script = FIRST.to_owned() + &script;
-        self.machine_with(
-            disk,
-            &[
-                ("/usr/lib/sarai/udhcpc-script", &script, 0o755),
-                ("/usr/lib/sarai/tests-shell", SHELL, 0o755),
-            ],
-        )
+        let mut files = vec![
+            ("/usr/lib/sarai/udhcpc-script", script.as_bytes(), 0o755),
+            ("/usr/lib/sarai/tests-shell", SHELL.as_bytes(), 0o755),
+        ];
+        files.extend(more);
+        self.machine_with(disk, &files)
     }
 
     /// The same machine with files laid over the image: (path in the image, content, mode). The kernel unpacks
     /// one archive after the other, so that a later file replaces an earlier one.
-    fn machine_with(&self, disk: Option<PathBuf>, files: &[(&str, &str, u32)]) -> Result<Machine> {
+    fn machine_with(&self, disk: Option<PathBuf>, files: &[(&str, &[u8], u32)]) -> Result<Machine> {
         let over = tempfile::tempdir_in(self.folder.path())?;
         for (path, content, mode) in files {
             let to = over.path().join(path.trim_start_matches('/'));

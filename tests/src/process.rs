@@ -114,6 +114,30 @@ pub fn resident(pid: i32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Makes a process fault by itself, as a wild jump would: a signal that is only sent means nothing to the first
+/// process of a process namespace.
+pub fn fault(pid: i32) -> Result<()> {
+    // SAFETY: traces another process for a moment; the offset is that of the instruction pointer in `struct user`.
+    unsafe {
+        let nothing = std::ptr::null_mut::<nix::libc::c_void>();
+        let done = |result: nix::libc::c_long| {
+            ensure!(result >= 0, "{}", std::io::Error::last_os_error());
+            Ok(())
+        };
+        done(nix::libc::ptrace(nix::libc::PTRACE_ATTACH, pid, nothing, nothing)).context("attach")?;
+        nix::libc::waitpid(pid, std::ptr::null_mut(), nix::libc::__WALL);
+        let offset = std::mem::offset_of!(nix::libc::user_regs_struct, rip);
+        done(nix::libc::ptrace(
+            nix::libc::PTRACE_POKEUSER,
+            pid,
+            offset,
+            nothing,
+        ))
+        .context("set the pointer")?;
+        done(nix::libc::ptrace(nix::libc::PTRACE_DETACH, pid, nothing, nothing)).context("detach")
+    }
+}
+
 /// Sends a signal.
 pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(pid), signal).with_context(|| format!("send {signal} to {pid}"))

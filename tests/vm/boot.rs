@@ -3,20 +3,21 @@
 use std::fs;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sarai_tests::image::Image;
-use sarai_tests::model::{self, Artifact};
+use sarai_tests::model;
 use sarai_tests::process::output_of;
 use sarai_tests::tree;
 use sarai_tests::vm::RootShell;
 use sarai_wire::control::ServiceStatus;
 use serde_json::json;
 
-use crate::common::{Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, pair, patient};
+use crate::common::{
+    Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, change_on_disk, pair, patient,
+};
 
 /// These texts stand on the console in this order.
 fn in_order(console: &str, texts: &[&str]) -> Result<()> {
@@ -59,6 +60,31 @@ fn confined(root: &mut RootShell, service: &ServiceStatus, uid: &str) -> Result<
         "{name}: NoNewPrivs {}",
         field("NoNewPrivs")?
     );
+    ensure!(field("Seccomp")? == "2", "{name}: Seccomp {}", field("Seccomp")?);
+    ensure!(
+        service.sandbox.iter().all(|duty| duty.in_force) && !service.sandbox.is_empty(),
+        "{name}: {:?}",
+        service.sandbox
+    );
+    for kind in ["mnt", "pid", "ipc", "uts", "net"] {
+        let line = format!("busybox readlink /proc/1/ns/{kind}; busybox readlink /proc/{pid}/ns/{kind}");
+        let both = root.run(&line, COMMAND)?;
+        let mut lines = both.lines();
+        ensure!(
+            lines.next() != lines.next(),
+            "{name} shares init's {kind}: {both}"
+        );
+    }
+    let seen = root.run(
+        &format!("ls /proc/{pid}/root /proc/{pid}/root/data /proc/{pid}/root/run; true"),
+        COMMAND,
+    )?;
+    for hidden in ["etc/sarai", "keys", "models", "sys", "dev"] {
+        ensure!(
+            !seen.lines().any(|line| line == hidden),
+            "{name} sees {hidden}: {seen}"
+        );
+    }
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         ensure!(
             u64::from_str_radix(&field(set)?, 16)? == 0,
@@ -123,27 +149,6 @@ fn temporary(text: &str) -> Result<File> {
     file.write_all(text.as_bytes())?;
     file.seek(SeekFrom::Start(0))?;
     Ok(file)
-}
-
-/// Changes one bit of a model where it lies on the disk, below the file system, as somebody with the disk in hand
-/// would.
-fn change_on_disk(disk: &Path, model: &Artifact) -> Result<()> {
-    const BLOCK: usize = 4096;
-    let bytes = fs::read(&model.source)?;
-    let middle = bytes.len() / 2 / BLOCK * BLOCK;
-    let wanted = &bytes[middle..middle + BLOCK];
-    let disk = File::options().read(true).write(true).open(disk)?;
-    let mut changed = 0;
-    let mut block = vec![0; BLOCK];
-    for at in (0..disk.metadata()?.len()).step_by(BLOCK) {
-        disk.read_exact_at(&mut block, at)?;
-        if block == wanted {
-            disk.write_all_at(&[block[100] ^ 1], at + 100)?;
-            changed += 1;
-        }
-    }
-    ensure!(changed > 0, "the model's blocks were not found on the disk");
-    Ok(())
 }
 
 /// A file of an unmounted disk.

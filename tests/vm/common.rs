@@ -1,5 +1,8 @@
 //! What the tests of the image say in the same words.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -150,4 +153,25 @@ pub fn ask(client: &Client) -> Result<Value> {
 /// Asks until there is an answer: after a restart the first connections may wait or be refused.
 pub fn ask_until_answered(client: &Client) -> Result<Value> {
     sarai_tests::tree::wait_for("an answer", BOOT, || ask(client))
+}
+
+/// Changes one bit of a model where it lies on the disk, below the file system, as somebody with the disk in hand
+/// would.
+pub fn change_on_disk(disk: &Path, model: &Artifact) -> Result<()> {
+    const BLOCK: usize = 4096;
+    let bytes = fs::read(&model.source)?;
+    let middle = bytes.len() / 2 / BLOCK * BLOCK;
+    let wanted = &bytes[middle..middle + BLOCK];
+    let disk = File::options().read(true).write(true).open(disk)?;
+    let mut changed = 0;
+    let mut block = vec![0; BLOCK];
+    for at in (0..disk.metadata()?.len()).step_by(BLOCK) {
+        disk.read_exact_at(&mut block, at)?;
+        if block == wanted {
+            disk.write_all_at(&[block[100] ^ 1], at + 100)?;
+            changed += 1;
+        }
+    }
+    ensure!(changed > 0, "the model's blocks were not found on the disk");
+    Ok(())
 }

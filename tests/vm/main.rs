@@ -9,3 +9,4 @@ mod common;
 mod cuts;
 mod damage;
 mod memory;
+mod sandbox;

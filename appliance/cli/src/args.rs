@@ -35,10 +35,14 @@ pub enum Command {
         json: bool,
     },
     /// The profile's models: how each was verified, by whom it was signed, or why it is refused
+    #[command(args_conflicts_with_subcommands = true)]
     Models {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// What to do with one.
+        #[command(subcommand)]
+        command: Option<ModelsCommand>,
     },
     /// Client keys
     Keys {
@@ -89,6 +93,17 @@ pub enum Command {
     /// The prompt, also where standard input is no terminal
     #[command(hide = true)]
     Console,
+}
+
+/// What to do with a model.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Lift the quarantine of a model, which is not loaded because its engine tried what it may not, or because its
+    /// file could not be read
+    Release {
+        /// At least 8 of the first digits of its SHA-256; see: sarai models
+        digest: String,
+    },
 }
 
 /// What to do with the client keys.

@@ -16,6 +16,7 @@ mod control;
 mod discover;
 mod failure;
 mod ladder;
+mod sandboxes;
 mod sse;
 mod status;
 mod text;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use sarai_wire::control::{Reply, Request};
 
-use args::{Args, Command, KeysCommand};
+use args::{Args, Command, KeysCommand, ModelsCommand};
 use control::Client;
 use failure::Failure;
 
@@ -76,7 +77,19 @@ fn run(args: Args) -> Result<(), Failure> {
                 Err(Failure::not_ready("not ready"))
             }
         }
-        Command::Models { json } => {
+        Command::Models {
+            command: Some(ModelsCommand::Release { digest }),
+            ..
+        } => {
+            connect()?.done(&Request::ModelsRelease {
+                digest: digest.clone(),
+            })?;
+            print(&format!(
+                "{} is released, and loaded again\n",
+                text::clean(&digest, false)
+            ))
+        }
+        Command::Models { json, command: None } => {
             let status = connect()?.status()?;
             if json {
                 print_json(&status.models)

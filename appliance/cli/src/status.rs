@@ -92,6 +92,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
     fact("prompts", render_prompts(&status.prompts, paint));
     out.push('\n');
     out.push_str(&render_services(&status.services, paint));
+    out.push_str(&crate::sandboxes::render(&status.services, paint));
     out.push('\n');
     out.push_str(&render_models(&status.models, paint));
     if !status.groups.is_empty() {
@@ -401,6 +402,7 @@ mod tests {
                 rss: None,
                 last_pong_ms: Some(12_000),
                 user: "gateway".into(),
+                sandbox: Vec::new(),
             }],
             problems: vec!["the model big.gguf is refused".into()],
         }

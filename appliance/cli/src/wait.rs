@@ -194,6 +194,7 @@ mod tests {
             rss: None,
             last_pong_ms: None,
             user: "engine".into(),
+            sandbox: Vec::new(),
         }
     }
 

@@ -153,6 +153,9 @@ fn work(
     let resident = Resident::open();
     // These live as long as the process; connections' threads refer to them until its last moment.
     let backend: &'static Backend = Box::leak(Box::new(Backend::start()?));
+    // The last library is loaded. What comes now reads bytes that others wrote: from here on, nothing is opened,
+    // connected, started or made executable by any thread of this process.
+    sarai_confine::seal(sarai_confine::Program::Engine)?;
     let cpus = choose_cpus(&params.cpus)?;
     let model: &'static Model = Box::leak(Box::new(Model::load(backend, file)?));
     config::check_trained(params.context, model.trained_context())?;

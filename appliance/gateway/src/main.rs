@@ -80,6 +80,8 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let inheritance = birth::inherit().context("take the descriptors 3 and 4 from the supervisor")?;
+    // Everything is loaded; what comes now reads bytes that others wrote.
+    sarai_confine::seal(sarai_confine::Program::Gateway)?;
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

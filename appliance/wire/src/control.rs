@@ -47,6 +47,11 @@ pub enum Request {
         /// Its name: `engine-primary`, `engine-fallback`, `gateway`, …
         service: String,
     },
+    /// Lift the quarantine of a model, and start its engine anew.
+    ModelsRelease {
+        /// At least 8 of the first hexadecimal digits of its SHA-256.
+        digest: String,
+    },
     /// Ordered shutdown, then power off (natively: the supervisor ends).
     Poweroff,
     /// Ordered shutdown, then reboot (natively: the supervisor ends).
@@ -360,7 +365,8 @@ pub struct ServiceStatus {
     pub pid: Option<i32>,
     /// Starts after the first.
     pub restarts: u32,
-    /// How it ended last: `exit 1`, `signal SIGKILL`, `no answer for 10 s`.
+    /// How it ended last: `exit 1`, `signal SIGKILL`, `no answer for 10 s`,
+    /// `denied system call: socket`.
     pub last_exit: Option<String>,
     /// CPUs it may use.
     pub cpus: Vec<u32>,
@@ -370,6 +376,20 @@ pub struct ServiceStatus {
     pub last_pong_ms: Option<u64>,
     /// User it runs as.
     pub user: String,
+    /// What it is confined by; empty for a service without a sandbox, and before its first start.
+    #[serde(default)]
+    pub sandbox: Vec<DutyStatus>,
+}
+
+/// One duty of a service's sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DutyStatus {
+    /// `user`, `capabilities`, `no_new_privs`, `namespaces`, `root`, `landlock`, `seccomp`, `limits`, `descriptors`.
+    pub duty: String,
+    /// Whether it is in force.
+    pub in_force: bool,
+    /// What it amounts to, or why it is not in force.
+    pub detail: String,
 }
 
 /// Where a service is in its life.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sarai_wire::control::{ServiceState, ServiceStatus};
+use sarai_wire::control::{DutyStatus, ServiceState, ServiceStatus};
 
 use crate::problems::lock;
 
@@ -18,6 +18,7 @@ struct Entry {
     last_pong: Option<Instant>,
     silence: Option<Duration>,
     user: String,
+    sandbox: Vec<DutyStatus>,
 }
 
 /// The list of services; cheap to clone.
@@ -39,6 +40,7 @@ impl Board {
                 last_pong: None,
                 silence: None,
                 user: user.to_owned(),
+                sandbox: Vec::new(),
             });
         }
     }
@@ -67,6 +69,11 @@ impl Board {
             e.last_pong = None;
             e.silence = silence;
         });
+    }
+
+    /// What its child is confined by.
+    pub fn confined(&self, name: &str, duties: Vec<DutyStatus>) {
+        self.with(name, |e| e.sandbox = duties);
     }
 
     /// It answered a ping, or became ready.
@@ -123,6 +130,7 @@ impl Board {
                     .last_pong
                     .map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
                 user: e.user.clone(),
+                sandbox: e.sandbox.clone(),
             })
             .collect()
     }

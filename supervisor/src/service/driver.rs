@@ -12,11 +12,12 @@ use sarai_wire::control::ServiceState;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::Order;
 use super::machine::{Event, Machine, Todo};
-use super::program::{Hold, Launch, Program, Said};
+use super::program::{End, Hold, Launch, Program, Said};
 use super::running::{COMPUTING, LOOK, PING, Running, overdue, receive};
+use super::{Order, ending};
 use crate::app::App;
+use crate::sandbox::denied::Witness;
 use crate::spawn::{self, Spec};
 
 /// Time a child has to end by itself once it said that it does.
@@ -212,6 +213,8 @@ impl<P: Program> Driver<P> {
             listener: Some(launch.listener.as_fd()),
             ..launch.spec
         };
+        // Opened before the child is born: what the kernel says of it comes after this.
+        let witness = Witness::open().ok();
         let mut child = spawn::spawn(&self.app.reaper, &spec)?;
         drop(theirs);
         if let Some(output) = child.output.take() {
@@ -229,6 +232,7 @@ impl<P: Program> Driver<P> {
             child.pid.as_raw(),
             Some(self.program.silence(&self.app) * COMPUTING),
         );
+        self.app.board.confined(&name, std::mem::take(&mut child.duties));
         self.event(Event::Spawned);
         let now = Instant::now();
         Ok(Running {
@@ -247,6 +251,7 @@ impl<P: Program> Driver<P> {
             second: now,
             packets: 0,
             asked_to_end: false,
+            witness,
         })
     }
 
@@ -279,10 +284,12 @@ impl<P: Program> Driver<P> {
                 Err(_) => break,
             }
         }
-        let how = match (running.why.take(), exit) {
-            (Some(why), _) => why,
-            (None, Some(exit)) => exit.to_string(),
-            (None, None) => "unknown".to_owned(),
+        let end = ending::of(&self.app, self.program.name(), &mut running, exit).await;
+        let how = match (&end, running.why.take(), exit) {
+            (End::Denied(call), ..) => format!("denied system call: {call}"),
+            (_, Some(why), _) => why,
+            (_, None, Some(exit)) => exit.to_string(),
+            (_, None, None) => "unknown".to_owned(),
         };
         let how = if self.oom_kills() > killed_before {
             format!("{how}: out of memory")
@@ -293,6 +300,7 @@ impl<P: Program> Driver<P> {
         self.app
             .logs
             .say(&format!("{}: ended: {how}", self.program.name()));
+        self.program.ended(&self.app, &end).await;
         // Stays until the service is ready once: a restart alone solves nothing.
         if self.machine.state() == ServiceState::Starting && !running.asked_to_end {
             let name = self.program.name();

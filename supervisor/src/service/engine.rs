@@ -9,11 +9,13 @@ use sarai_trust::manifest::Role;
 use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::memory::Ease;
 
-use super::program::{Hold, Launch, Program, Said};
+use super::program::{End, Hold, Launch, Program, Said};
 use crate::app::App;
 use crate::config::EngineConfig;
 use crate::governor::book::Which;
 use crate::governor::terms::Model;
+use crate::quarantine::{self, Cause};
+use crate::sandbox::policy;
 use crate::spawn::{self, Spec};
 use crate::{cpu, models, sockets};
 
@@ -22,12 +24,20 @@ const SLOWEST_LOAD: u64 = 20 * 1024 * 1024;
 /// Time for what runs to end on an order.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// The model an engine was born with.
+#[derive(Clone)]
+struct Loaded {
+    id: String,
+    sequence: u64,
+    sha256: String,
+}
+
 /// One engine.
 pub struct Engine {
     name: &'static str,
     role: Role,
     listener: Option<Arc<OwnedFd>>,
-    loaded: Option<(String, u64)>,
+    loaded: Option<Loaded>,
     /// Context it was configured with at its last birth, tokens.
     context: u32,
     /// What it was born with, where memory was short.
@@ -111,7 +121,11 @@ impl Program for Engine {
         }
         let model = models::verify(app, self.role).await?;
         let attestation = &model.verified.attestation;
-        self.loaded = Some((attestation.id.clone(), attestation.sequence));
+        self.loaded = Some(Loaded {
+            id: attestation.id.clone(),
+            sequence: attestation.sequence,
+            sha256: attestation.sha256.to_string(),
+        });
         let settings = &app.config.engine;
         let context = settings
             .context
@@ -143,6 +157,8 @@ impl Program for Engine {
                 cgroup: group.map_err(|e| Hold::Failed(format!("its cgroup cannot be entered: {e}")))?,
                 descriptors: 1024,
                 oom_score_adj: self.oom_score_adj(),
+                sandbox: Some(policy::engine(&app.layout)),
+                site: app.layout.run.clone(),
                 ..Spec::new(app.layout.programs.join("sarai-engine"))
             },
             listener,
@@ -153,7 +169,7 @@ impl Program for Engine {
     }
 
     fn serving(&mut self, app: &App) {
-        if let Some((id, sequence)) = self.loaded.clone() {
+        if let Some(Loaded { id, sequence, .. }) = self.loaded.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
         }
@@ -180,6 +196,23 @@ impl Program for Engine {
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
             FromEngine::Eased(eased) => Said::Eased(eased),
         }
+    }
+
+    /// A model whose engine tries what it may not, or whose bytes cannot be read, is remembered before the next one is
+    /// prepared. Only an end of an engine that had its model says something about it.
+    async fn ended(&mut self, app: &App, end: &End) {
+        let cause = match end {
+            End::Denied(call) => Cause::Denied(call.clone()),
+            End::Unreadable => Cause::Unreadable,
+            End::Other => return,
+        };
+        let Some(loaded) = self.loaded.clone() else {
+            return;
+        };
+        let app = App::clone(app);
+        let noted = move || quarantine::note(&app, &loaded.sha256, &loaded.id, &cause);
+        // Broken off only by the end of everything.
+        let _ = tokio::task::spawn_blocking(noted).await;
     }
 
     fn ping(seq: u64) -> ToEngine {

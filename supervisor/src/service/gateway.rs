@@ -7,9 +7,10 @@ use std::time::Duration;
 use sarai_wire::birth::{AuditStart, FromGateway, GatewayStart, ToGateway};
 use sarai_wire::memory::{Ease, Rung};
 
-use super::program::{Hold, Launch, Program, Said};
+use super::program::{End, Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
+use crate::sandbox::policy;
 use crate::spawn::{self, Spec};
 use crate::{audit, models, prompts, sockets};
 
@@ -92,6 +93,8 @@ impl Program for Gateway {
                 descriptors: connections + 2 * u64::from(app.config.gateway.max_requests) + 256,
                 // After everybody else: it is small, bounded by its own group, and every client waits for it.
                 oom_score_adj: -300,
+                sandbox: Some(policy::gateway(&app.layout, &app.layout.audit())),
+                site: app.layout.run.clone(),
                 ..Spec::new(app.layout.programs.join("sarai-gateway"))
             },
             listener: Arc::clone(&listener),
@@ -135,6 +138,8 @@ impl Program for Gateway {
             FromGateway::Pong { seq, .. } => Said::Pong(seq),
         }
     }
+
+    async fn ended(&mut self, _app: &App, _end: &End) {}
 
     fn ping(seq: u64) -> ToGateway {
         ToGateway::Ping { seq }

@@ -13,6 +13,7 @@ use crate::problems::lock;
 
 pub mod board;
 pub mod driver;
+mod ending;
 pub mod engine;
 pub mod gateway;
 pub mod machine;

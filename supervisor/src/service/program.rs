@@ -25,6 +25,17 @@ pub enum Said {
     Noted,
 }
 
+/// How a child ended, as far as it says something about what it worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// By a system call it may not make.
+    Denied(String),
+    /// By reading a part of a mapped file that cannot be read.
+    Unreadable,
+    /// In any other way.
+    Other,
+}
+
 /// Why a service is not started now.
 pub enum Hold {
     /// What it needs is not there yet: asked for again after a while.
@@ -64,6 +75,8 @@ pub trait Program: Send + 'static {
     fn serving(&mut self, app: &App);
     /// What a message means.
     fn said(&mut self, app: &App, message: Self::From) -> Said;
+    /// The child ended. Runs away from the main loop's hurry, and before anything is prepared for the next one.
+    fn ended(&mut self, app: &App, end: &End) -> impl Future<Output = ()> + Send;
     /// A ping.
     fn ping(seq: u64) -> Self::To;
     /// The order to end.

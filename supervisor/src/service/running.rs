@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use crate::sandbox::denied::Witness;
 use crate::spawn::Child;
 
 /// Time between two pings.
@@ -44,6 +45,8 @@ pub(super) struct Running {
     pub(super) second: Instant,
     pub(super) packets: u32,
     pub(super) asked_to_end: bool,
+    /// Where the kernel says which system call ended it.
+    pub(super) witness: Option<Witness>,
 }
 
 impl Running {

@@ -4,18 +4,22 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, pipe2};
+use sarai_wire::control::DutyStatus;
 use tokio::sync::oneshot;
 
 use crate::reaper::{Exit, Reaper};
+use crate::sandbox::Sandbox;
+use crate::sandbox::descriptors::Given;
 
 mod child;
+mod signals;
+
+use child::{Failed, Plan};
 
 /// A user of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,10 @@ pub struct Spec<'a> {
     pub user: Option<User>,
     /// Whether every capability and every way to gain one is given up.
     pub confined: bool,
+    /// What it is confined to besides; nothing more where there is none.
+    pub sandbox: Option<Sandbox>,
+    /// A folder that exists, over which a sandbox builds its root.
+    pub site: PathBuf,
     /// CPUs it may use; empty leaves the supervisor's.
     pub cpus: Vec<u32>,
     /// Its cgroup's `cgroup.procs`, open for writing.
@@ -88,6 +96,8 @@ impl Spec<'_> {
             env: Vec::new(),
             user: None,
             confined: true,
+            sandbox: None,
+            site: PathBuf::from("/"),
             cpus: Vec::new(),
             cgroup: None,
             descriptors: 64,
@@ -107,6 +117,8 @@ pub struct Child {
     pub exit: oneshot::Receiver<Exit>,
     /// What it writes, unless it has a terminal.
     pub output: Option<OwnedFd>,
+    /// Which duties of its sandbox are in force, and why others are not.
+    pub duties: Vec<DutyStatus>,
     reaper: Reaper,
 }
 
@@ -118,8 +130,8 @@ impl Drop for Child {
     }
 }
 
-/// Occupies the descriptors 3 and 4 of this process for good, so that no pipe of the standard library's own can get
-/// a number that a child's birth socket or listener is about to take.
+/// Occupies the descriptors 3 and 4 of this process for good, so that nothing else gets a number that a child's birth
+/// socket or listener is about to take.
 pub fn reserve_descriptors() -> io::Result<()> {
     loop {
         let null = File::open("/dev/null")?;
@@ -130,48 +142,56 @@ pub fn reserve_descriptors() -> io::Result<()> {
     }
 }
 
-/// Starts a child.
+/// Starts a child. Natively a wall that this kernel or this user cannot have is left out, and the child's duties say so.
 pub fn spawn(reaper: &Reaper, spec: &Spec<'_>) -> io::Result<Child> {
     reserve_descriptors()?;
-    let mut command = Command::new(&spec.program);
-    command
-        .args(&spec.args)
-        .env_clear()
-        .envs(spec.env.iter().map(|(k, v)| (k, v)))
-        .current_dir("/");
-    let output = match &spec.output {
+    let (output, standard) = match &spec.output {
         Output::Log => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::from(write.try_clone()?))
-                .stderr(Stdio::from(write));
-            Some(read)
+            let null = File::open("/dev/null")?;
+            let standard = [raise(null.as_fd())?, raise(write.as_fd())?, raise(write.as_fd())?];
+            (Some(read), standard)
         }
         Output::Terminal(terminal) => {
-            command
-                .stdin(Stdio::from(terminal.try_clone()?))
-                .stdout(Stdio::from(terminal.try_clone()?))
-                .stderr(Stdio::from(terminal.try_clone()?));
-            None
+            let end = || raise(terminal.as_fd());
+            (None, [end()?, end()?, end()?])
         }
     };
-    // Copies far above 4, so that taking one number cannot close the other.
-    let birth = spec.birth.map(raise).transpose()?;
-    let listener = spec.listener.map(raise).transpose()?;
-    let steps = child::Steps::prepare(spec, birth, listener);
-    // SAFETY: the closure runs in the forked child and only makes system calls on data prepared before the fork:
-    // no allocation, no lock (see `child::Steps::take`).
-    unsafe { command.pre_exec(move || steps.take()) };
-    let (pid, exit) = reaper.spawn(|| command.spawn().map(|child| child.id()))?;
+    let given = Given {
+        standard,
+        birth: spec.birth.map(raise).transpose()?,
+        listener: spec.listener.map(raise).transpose()?,
+    };
+    let mut plan = Plan::prepare(spec, given)?;
+    let may_go_without = spec.sandbox.as_ref().is_some_and(|sandbox| !sandbox.required);
+    if !may_go_without && let Some(missing) = plan.duties.iter().find(|duty| !duty.in_force) {
+        return Err(io::Error::other(format!(
+            "{} is not to be had: {}",
+            missing.duty, missing.detail
+        )));
+    }
+    let (pid, exit) = reaper.spawn(|| {
+        let started = match plan.start() {
+            Err(failed) if failed.at_a_wall() && plan.has_walls() && may_go_without => {
+                let why = failed.into_error();
+                plan.give_up_walls(&format!("not allowed to this user by this kernel: {why}"));
+                plan.start()
+            }
+            started => started,
+        };
+        let pid = started.map_err(Failed::into_error)?;
+        u32::try_from(pid).map_err(io::Error::other)
+    })?;
     Ok(Child {
         pid,
         exit,
         output,
+        duties: plan.duties,
         reaper: reaper.clone(),
     })
 }
 
+/// A copy of a descriptor above 31, far from the numbers a child's own take.
 fn raise(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let raised = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(32))?;
     // SAFETY: the kernel has just made this descriptor for us and nothing else knows its number.

@@ -161,6 +161,7 @@ pub fn status() -> Status {
             rss: Some(200 << 20),
             last_pong_ms: Some(5),
             user: "engine".into(),
+            sandbox: Vec::new(),
         }],
         problems: vec![],
     }
