@@ -87,7 +87,10 @@ fn recover(a: &Appliance) -> Result<()> {
     tree::wait_for("the primary to be back", READY, || {
         let status = a.status()?;
         let service = status.services.iter().find(|s| s.name == "engine-primary");
-        let state = service.map(|s| s.state);
+        // One that has just ended may still be called ready, and has no process any more.
+        let state = service
+            .filter(|s| s.pid.is_some() || s.state != ServiceState::Ready)
+            .map(|s| s.state);
         let model = status.models.iter().find(|m| m.role == "primary");
         let refused = model.filter(|m| m.refused.is_some());
         match (state, refused.and_then(|m| m.digest.as_ref())) {

@@ -141,7 +141,7 @@ impl Grammars {
             .map_err(|why| ConstraintError::Unusable(why.clone()))?;
         std::thread::scope(|scope| {
             std::thread::Builder::new()
-                .name("grammar".into())
+                .name(crate::panics::COMPILING.into())
                 .stack_size(STACK)
                 .spawn_scoped(scope, || compiler.compile(grammar, prefix, permit))
                 .map_err(|why| ConstraintError::Unusable(format!("no thread for it: {why}")))?

@@ -27,6 +27,7 @@ pub mod llama;
 pub mod log;
 pub mod mailbox;
 pub mod memory;
+pub mod panics;
 pub mod plan;
 pub mod prefix;
 pub mod probe;

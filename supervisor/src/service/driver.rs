@@ -296,11 +296,12 @@ impl<P: Program> Driver<P> {
         } else {
             how
         };
+        // Remembered before it is shown: who sees the end sees what follows from it.
+        self.program.ended(&self.app, &end).await;
         self.app.board.ended(self.program.name(), &how);
         self.app
             .logs
             .say(&format!("{}: ended: {how}", self.program.name()));
-        self.program.ended(&self.app, &end).await;
         // Stays until the service is ready once: a restart alone solves nothing.
         if self.machine.state() == ServiceState::Starting && !running.asked_to_end {
             let name = self.program.name();
