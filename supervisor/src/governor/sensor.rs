@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::Interval;
 
 use super::files::{Counters, Files};
 use super::psi::Trigger;
 use super::sample::{Own, Sample};
 use crate::app::App;
 use crate::service::PRIMARY;
-use crate::status;
+use crate::{status, tasks};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,10 +39,8 @@ impl Pulse {
     /// With a trigger on this `memory.pressure`, where it can be had.
     #[must_use]
     pub fn new(pressure: Option<&Path>) -> Self {
-        let mut tick = interval(LOOK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut me = Self {
-            tick,
+            tick: tasks::beat(LOOK),
             trigger: None,
             without: None,
         };

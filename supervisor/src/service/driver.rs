@@ -258,8 +258,7 @@ impl<P: Program> Driver<P> {
     /// Until the child has been collected.
     async fn watch(&mut self, mut running: Running, orders: &mut mpsc::Receiver<Order>) {
         let killed_before = self.oom_kills();
-        let mut tick = tokio::time::interval(LOOK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = crate::tasks::beat(LOOK);
         let exit = loop {
             tokio::select! {
                 exit = &mut running.child.exit => break exit.ok(),
