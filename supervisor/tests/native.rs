@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -51,12 +51,24 @@ impl Supervisor {
     }
 
     fn raw(&self, line: &[u8]) -> String {
-        let mut stream = self.connect();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(line).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let begun = Instant::now();
+        loop {
+            let mut stream = self.connect();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut answer = String::new();
+            match stream
+                .write_all(line)
+                .and_then(|()| stream.read_to_string(&mut answer))
+            {
+                Ok(_) => return answer,
+                // A child that a killed supervisor had not finished starting holds that one's socket until it ends too.
+                Err(e)
+                    if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+                        && begun.elapsed() < Duration::from_secs(20) => {}
+                Err(e) => panic!("no answer: {e}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn ask(&self, request: &Request) -> Reply {
