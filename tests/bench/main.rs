@@ -14,6 +14,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use sarai_tests::measure::arguments::Arguments;
+
 use api::{Server, Timing};
 use report::{Promise, Row, Table};
 
@@ -43,16 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Result<Args> {
-    let mut given = std::collections::HashMap::new();
-    let mut words = std::env::args().skip(1);
-    while let Some(name) = words.next() {
-        let value = words
-            .next()
-            .with_context(|| format!("read the arguments: {name} has no value"))?;
-        given.insert(name, value);
-    }
-    let mut take = |name: &str| given.remove(name);
-    let mut need = |name: &str| take(name).with_context(|| format!("read the arguments: {name} is missing"));
+    let mut given = Arguments::of_program()?;
     let pids = |text: String| -> Result<Vec<i32>> {
         text.split(',')
             .map(|p| p.parse().with_context(|| format!("read pid {p:?}")))
@@ -60,21 +53,26 @@ fn arguments() -> Result<Args> {
     };
     let appliance = Server::secured(
         "appliance",
-        &need("--appliance-url")?,
-        &PathBuf::from(need("--appliance-ca")?),
-        &need("--appliance-key")?,
-        pids(need("--appliance-pids")?)?,
+        &given.need::<String>("--appliance-url")?,
+        &given.need::<PathBuf>("--appliance-ca")?,
+        &given.need::<String>("--appliance-key")?,
+        pids(given.need("--appliance-pids")?)?,
     )?;
-    let peer = Server::plain("llama-server", &need("--peer-url")?, pids(need("--peer-pids")?)?);
+    let peer = Server::plain(
+        "llama-server",
+        &given.need::<String>("--peer-url")?,
+        pids(given.need("--peer-pids")?)?,
+    );
     let args = Args {
         appliance,
         peer,
-        llama_bench: need("--llama-bench")?.into(),
-        model: need("--model")?.into(),
-        threads: need("--threads")?.parse().context("read --threads")?,
-        rounds: need("--rounds")?.parse().context("read --rounds")?,
-        json: take("--json").map(PathBuf::from),
+        llama_bench: given.need("--llama-bench")?,
+        model: given.need("--model")?,
+        threads: given.need("--threads")?,
+        rounds: given.need("--rounds")?,
+        json: given.take("--json")?,
     };
+    given.end()?;
     if args.rounds < 3 {
         bail!("read --rounds: a median wants at least 3");
     }

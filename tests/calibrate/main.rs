@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use sarai_reflection::Language;
 use sarai_reflection::confidence::calibration::{Calibrations, Critiques, NAMES, features};
 use sarai_reflection::confidence::fit::{Judged, auroc, calibration_error, fit};
 use sarai_reflection::confidence::signals::Signals;
+use sarai_tests::measure::arguments::Arguments;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -111,29 +112,19 @@ struct Options {
 }
 
 fn options() -> Result<Options> {
-    let mut given = std::collections::BTreeMap::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        ensure!(
-            ["--records", "--digest", "--out", "--json"].contains(&name.as_str()),
-            "unknown option {name}"
-        );
-        let value = arguments
-            .next()
-            .with_context(|| format!("{name} needs a value"))?;
-        given.insert(name, value);
-    }
-    let mut take = |name: &str| given.remove(name).with_context(|| format!("{name} is needed"));
-    let (records, digest, out) = (take("--records")?, take("--digest")?, take("--out")?);
+    let mut given = Arguments::of_program()?;
+    let digest: String = given.need("--digest")?;
     if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
         bail!("{digest} is no SHA-256 in hex");
     }
-    Ok(Options {
-        records: records.into(),
+    let options = Options {
+        records: given.need("--records")?,
         digest,
-        out: out.into(),
-        json: given.remove("--json").map(Into::into),
-    })
+        out: given.need("--out")?,
+        json: given.take("--json")?,
+    };
+    given.end()?;
+    Ok(options)
 }
 
 fn run() -> Result<bool> {

@@ -45,12 +45,15 @@ const MAPPED: i32 = 256 * 1024;
 const LOOSE: i32 = 1024 * 1024;
 
 /// Has the allocator keep little of what is freed. Left alone, it learns from the first large block that is freed (a
-/// context) to keep up to 64 MB at the end of each thread's heap, where [`trim`] does not reach.
+/// context) to keep up to 64 MB at the end of each thread's heap, where [`trim`] does not reach. With more heaps than
+/// one it also opens a file of `/proc` when it gives memory of the others back, and an engine that opens a file is
+/// ended; few threads allocate much here. Called before there is a second thread.
 pub fn keep_little() {
-    // SAFETY: sets two numbers of the allocator's.
+    // SAFETY: sets three numbers of the allocator's.
     let set = unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MAPPED)
             & nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, LOOSE)
+            & nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1)
     };
     if set == 0 {
         crate::warning!("failed to tell the allocator to keep little");

@@ -60,9 +60,13 @@ pub(super) fn number(file: &Path) -> Option<u64> {
     text(file)?.parse().ok()
 }
 
+/// The number behind `key` in a text of lines `key number`.
+pub(crate) fn value(text: &str, key: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// The number behind `key` in a file of lines `key number`.
 pub(super) fn keyed(file: &Path, key: &str) -> Option<u64> {
-    text(file)?
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    value(&text(file)?, key)
 }

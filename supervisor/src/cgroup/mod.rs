@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod cpuset;
-mod files;
+pub(crate) mod files;
 mod groups;
 mod leftover;
 mod report;

@@ -111,10 +111,7 @@ fn idle(stat: &str) -> u64 {
 
 /// The value of a field, 0 where it is missing: which fields there are depends on the kernel.
 fn field(text: &str, name: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
+    crate::cgroup::files::value(text, name).unwrap_or(0)
 }
 
 #[cfg(test)]

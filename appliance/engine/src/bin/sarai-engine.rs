@@ -40,9 +40,6 @@ fn main() -> ExitCode {
     // engine never forks.
     unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
     sarai_engine::resident::keep_little();
-    // SAFETY: no other thread exists yet. With more than one arena the C library opens a file of `/proc` when it gives
-    // memory of the others back, and an engine that opens a file is ended; few threads allocate much here.
-    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
     sarai_engine::panics::report_plainly();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

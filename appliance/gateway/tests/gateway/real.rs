@@ -4,12 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::memory::{Ease, Rung, RungNotice};
@@ -17,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::engine::answers;
 use crate::http::omni;
-use crate::world::{World, world_of};
+use crate::world::{World, born, world_of};
 
 #[path = "../../../../tests/src/gguf.rs"]
 #[allow(dead_code, reason = "each test crate uses its own part")]
@@ -44,28 +42,9 @@ impl Engine {
         );
         let socket = folder.join(format!("real-{model}.sock"));
         let listener = UnixListener::bind(&socket).unwrap();
-        let (birth, theirs) = birth::pair().unwrap();
-        let high = |fd: &dyn AsFd| fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
-        let (birth_fd, listen_fd) = (high(&theirs), high(&listener));
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
-        // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
-        unsafe {
-            command.pre_exec(move || {
-                for (from, to) in [(birth_fd, birth::BIRTH_FD), (listen_fd, birth::LISTEN_FD)] {
-                    if libc::dup2(from, to) < 0 {
-                        return Err(std::io::Error::last_os_error());
-                    }
-                }
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap();
-        // SAFETY: both were made above, belong to nobody else and are not used again.
-        unsafe {
-            libc::close(birth_fd);
-            libc::close(listen_fd);
-        }
+        let (child, birth) = born(&mut command, &listener);
         let mut file: File = tempfile::tempfile().unwrap();
         let tiny = gguf::Tiny {
             layers,

@@ -37,6 +37,7 @@ mod spanish_words;
 mod tokens;
 mod verify;
 
+use std::cell::LazyCell;
 use std::fmt;
 
 use super::{Checker, Finding, Subject};
@@ -286,6 +287,8 @@ impl Checker for Stated {
             .filter(|(_, place)| place.is_none())
             .map(|(one, _)| one)
             .collect();
+        // Read once, and only where something is broken.
+        let wide = LazyCell::new(|| shape::needs_more(subject.asked()));
         let mut findings = Vec::new();
         for (stipulation, place) in judged() {
             let Some(place) = *place else { continue };
@@ -294,7 +297,7 @@ impl Checker for Stated {
                 place,
                 sentence: say::sentence(stipulation, subject.text, subject.language),
                 weight: WEIGHT,
-                repair: repair::repair(stipulation, &all, &kept, subject),
+                repair: repair::repair(stipulation, &all, &kept, subject, *wide),
             });
         }
         findings

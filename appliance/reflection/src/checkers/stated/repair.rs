@@ -16,12 +16,14 @@ const LONGEST_EDITED: usize = 256 * 1024;
 /// Most parts that are added to an answer.
 const MOST_ADDED: usize = 60;
 
-/// The repair of `broken`, one of `all`, of which the answer has what is in `kept`; `None` where only the model can mend it.
+/// The repair of `broken`, one of `all`, of which the answer has what is in `kept`, in more
+/// than western letters where `wide`; `None` where only the model can mend it.
 pub(super) fn repair(
     broken: &Stipulation,
     all: &[Stipulation],
     kept: &[&Stipulation],
     subject: &Subject<'_>,
+    wide: bool,
 ) -> Option<Repair> {
     if subject.text.len() > LONGEST_EDITED {
         return None;
@@ -33,8 +35,8 @@ pub(super) fn repair(
         language: subject.language,
     };
     edit(broken, kept, &material)
-        .or_else(|| resume(broken, all, subject))
-        .or_else(|| constrain(broken, all, subject.asked()).map(Repair::Constrain))
+        .or_else(|| resume(broken, all, subject, wide))
+        .or_else(|| constrain(broken, all, wide).map(Repair::Constrain))
 }
 
 /// The first edit that mends it and breaks nothing that was kept.
@@ -66,8 +68,8 @@ fn whole(subject: &Subject<'_>) -> (usize, &'static str) {
 }
 
 /// The answer goes on until what it lacks is there.
-fn resume(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>) -> Option<Repair> {
-    let shape = Shape::new(all, subject.asked());
+fn resume(broken: &Stipulation, all: &[Stipulation], subject: &Subject<'_>, wide: bool) -> Option<Repair> {
+    let shape = Shape::new(all, wide);
     let text = subject.text;
     let (keep, close) = whole(subject);
     let kept = text.get(..keep)?;
@@ -344,7 +346,7 @@ fn fits(all: &[Stipulation], unit: Unit, text: &str, more: usize) -> bool {
 }
 
 /// What the answer is written anew under.
-fn constrain(broken: &Stipulation, all: &[Stipulation], asked: &str) -> Option<Constraint> {
+fn constrain(broken: &Stipulation, all: &[Stipulation], wide: bool) -> Option<Constraint> {
     match broken {
         // Only more words can mend these, and those are for the model to find.
         Stipulation::Count {
@@ -364,7 +366,7 @@ fn constrain(broken: &Stipulation, all: &[Stipulation], asked: &str) -> Option<C
             most: None,
             ..
         } => None,
-        _ => Shape::new(all, asked).whole(),
+        _ => Shape::new(all, wide).whole(),
     }
 }
 

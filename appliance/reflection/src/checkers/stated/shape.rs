@@ -78,7 +78,7 @@ const WIDE: &[&str] = &[
 const READ: usize = 16 * 1024;
 
 /// Whether a request needs more than the letters of western European languages.
-fn needs_more(asked: &str) -> bool {
+pub(super) fn needs_more(asked: &str) -> bool {
     let asked = head(asked, READ);
     asked.chars().any(|c| c.is_alphabetic() && c > '\u{24F}')
         || tokens(asked)
@@ -87,8 +87,8 @@ fn needs_more(asked: &str) -> bool {
 }
 
 impl<'a> Shape<'a> {
-    /// The shape of an answer to `asked`, of which `all` was read.
-    pub(super) fn new(all: &'a [Stipulation], asked: &str) -> Self {
+    /// The shape of an answer of which `all` is wanted, `wide` where it [`needs_more`] than western letters.
+    pub(super) fn new(all: &'a [Stipulation], wide: bool) -> Self {
         let has = |stipulation: Stipulation| all.contains(&stipulation);
         let without = |mark| has(Stipulation::Without(mark));
         let ends = if without(Mark::Punctuation) {
@@ -112,7 +112,7 @@ impl<'a> Shape<'a> {
             commas: !without(Mark::Commas) && !without(Mark::Punctuation),
             ends,
             letters: letters.collect(),
-            wide: needs_more(asked),
+            wide,
         }
     }
 
