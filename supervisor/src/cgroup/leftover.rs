@@ -136,18 +136,22 @@ mod tests {
         made_by_the_kernel(root.path());
         let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        // It has left its parent's memory before it has its own name.
+        let pid = i32::try_from(child.id()).unwrap();
+        let begun = Instant::now();
+        while name(pid) != "sleep" {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", name(pid));
+            std::thread::yield_now();
+        }
         // The kernel takes a process out of the list once it has ended; here somebody has to.
         let procs = tree.folder("gateway").join("cgroup.procs");
         fs::write(&procs, format!("{}\n", child.id())).unwrap();
         let list = procs.clone();
-        let (pid, waiter) = (
-            child.id(),
-            std::thread::spawn(move || {
-                let status = child.wait().unwrap();
-                fs::write(list, "").unwrap();
-                status
-            }),
-        );
+        let waiter = std::thread::spawn(move || {
+            let status = child.wait().unwrap();
+            fs::write(list, "").unwrap();
+            status
+        });
         let named = tree.clear().unwrap().unwrap();
         assert_eq!(named, format!("sleep ({pid}) in gateway"));
         assert!(!waiter.join().unwrap().success());
