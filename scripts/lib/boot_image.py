@@ -1,0 +1,195 @@
+"""Boots a disk image under UEFI in QEMU and measures the stages: see scripts/boot-image."""
+
+import argparse
+import json
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DISKS = {
+    "virtio": ["virtio-blk-pci,drive=disk"],
+    "ahci": ["ich9-ahci,id=sata", "ide-hd,drive=disk,bus=sata.0"],
+    "nvme": ["nvme,drive=disk,serial=sarai"],
+    "usb": ["qemu-xhci", "usb-storage,drive=disk,removable=on"],
+}
+CARDS = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "igb": "igb"}
+FIRMWARES = ["/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OVMF.fd", "/usr/share/edk2/x64/OVMF.4m.fd"]
+PROMPT = b"sarai> "
+# What the console shows at the end of each stage, in their order. EFI says the first as it hands over to the system.
+STAGES = [("firmware", b"EFI stub: "), ("kernel", b"sarai-supervisor"), ("prompt", PROMPT)]
+# Most that the console is read, bytes.
+MAX_CONSOLE = 16 << 20
+
+
+class Failed(Exception):
+    """Why it did not work, in words for a person."""
+
+
+class Machine:
+    """A virtual machine whose serial line is the console."""
+
+    def __init__(self, command, log):
+        self.begun = time.monotonic()
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.process.stdout, selectors.EVENT_READ)
+        self.log, self.seen = log, b""
+
+    def wait_for(self, text, seconds, after=0):
+        """Waits until the console shows a text; returns where it ends, and seconds since power-on."""
+        until = time.monotonic() + seconds
+        while True:
+            at = self.seen.find(text, after)
+            if at >= 0:
+                return at + len(text), time.monotonic() - self.begun
+            left = until - time.monotonic()
+            if left <= 0:
+                raise Failed(f"the console did not show {text.decode()!r} within {seconds} s: {self.tail()}")
+            if self.selector.select(min(left, 1)):
+                data = self.process.stdout.read(65536)
+                if data == b"":
+                    raise Failed(f"the machine ended before the console showed {text.decode()!r}: {self.tail()}")
+                self.log.write(data or b"")
+                self.log.flush()
+                self.seen += data or b""
+                if len(self.seen) > MAX_CONSOLE:
+                    raise Failed("the console does not stop")
+
+    def command(self, line, seconds):
+        """Types a line at the prompt; returns what it answers."""
+        at = len(self.seen)
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        at, _ = self.wait_for(b"\n", seconds, at)
+        end, _ = self.wait_for(PROMPT, seconds, at)
+        answer = self.seen[at : end - len(PROMPT)].decode(errors="replace").replace("\r", "")
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer)
+
+    def off(self, seconds):
+        """Asks the machine to shut down, and waits until it has."""
+        self.process.stdin.write(b"poweroff\n")
+        self.process.stdin.flush()
+        until = time.monotonic() + seconds
+        while self.process.poll() is None:
+            if time.monotonic() > until:
+                raise Failed(f"the machine did not shut down within {seconds} s: {self.tail()}")
+            if self.selector.select(0.5):
+                data = self.process.stdout.read(65536)
+                self.log.write(data or b"")
+                self.seen += data or b""
+                if data == b"":
+                    self.process.wait(seconds)
+
+    def tail(self):
+        """The end of what the console showed."""
+        return self.seen[-2000:].decode(errors="replace")
+
+    def kill(self):
+        """Cuts the power."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def disk_of(image, folder, size):
+    """A disk of that many bytes with the image on it."""
+    disk = Path(folder) / "disk.img"
+    if image.suffix == ".zst":
+        subprocess.run(["zstd", "-qd", "--sparse", str(image), "-o", str(disk)], check=True)
+    else:
+        shutil.copyfile(image, disk)
+    if disk.stat().st_size > size:
+        raise Failed(f"{image} is larger than the disk")
+    os.truncate(disk, size)
+    return disk
+
+
+def command_of(options, disk, firmware):
+    """How QEMU is started."""
+    accel = "kvm" if options.kvm else "tcg,thread=multi"
+    command = [
+        "qemu-system-x86_64", "-name", "sarai", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "q35", "-accel", accel, "-cpu", "host" if options.kvm else "max", "-smp", str(options.cpus),
+        "-m", f"{options.memory}M", "-bios", firmware, "-serial", "stdio", "-monitor", "none",
+        "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
+        "-drive", f"file={disk},format=raw,if=none,id=disk,discard=unmap", "-netdev", "user,id=lan",
+        "-device", f"{CARDS[options.net]},netdev=lan",
+    ]  # fmt: skip
+    for device in DISKS[options.disk]:
+        command += ["-device", device]
+    return command
+
+
+def boot(options, disk, firmware, log, which):
+    """One boot from power-on to power-off; returns its figures."""
+    machine = Machine(command_of(options, disk, firmware), log)
+    try:
+        figures, at, before = {"boot": which}, 0, 0.0
+        for name, text in STAGES:
+            at, seconds = machine.wait_for(text, options.timeout, at)
+            figures[f"{name}_s"] = round(seconds - before, 2)
+            before = seconds
+        figures["total_s"] = round(before, 2)
+        status = machine.command("status --json", options.timeout)
+        try:
+            figures["status"] = json.loads(status[status.index("{") :])
+        except ValueError as error:
+            raise Failed(f"status --json is no JSON ({error}): {status}") from error
+        if options.show:
+            print(machine.command("status", options.timeout))
+        machine.off(options.timeout)
+        return figures
+    finally:
+        machine.kill()
+
+
+def main(arguments):
+    """The command."""
+    parser = argparse.ArgumentParser(prog="boot-image", add_help=False)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--disk", choices=DISKS, default="ahci")
+    parser.add_argument("--net", choices=CARDS, default="e1000e")
+    parser.add_argument("--memory", type=int, default=2048)
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--size", type=int, default=8)
+    parser.add_argument("--boots", type=int, default=2)
+    parser.add_argument("--timeout", type=int, default=600)
+    parser.add_argument("--firmware")
+    parser.add_argument("--kvm", action="store_true")
+    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--log", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        firmware = options.firmware or next((f for f in FIRMWARES if Path(f).is_file()), None)
+        if firmware is None:
+            raise Failed("no UEFI firmware; on Debian: apt-get install ovmf")
+        with tempfile.TemporaryDirectory() as folder:
+            disk = disk_of(options.image, folder, options.size << 30)
+            with open(options.log or Path(folder) / "console", "wb") as log:
+                table = [boot(options, disk, firmware, log, which) for which in range(1, options.boots + 1)]
+    except (Failed, OSError, subprocess.CalledProcessError) as error:
+        print(f"boot-image: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.image.name}: {options.disk} disk, {options.net} network, {options.memory} MiB, seconds")
+    print("boot  firmware   kernel  to prompt    total")
+    for figures in table:
+        times = [figures[f"{name}_s"] for name, _ in STAGES]
+        print(f"{figures['boot']:4}  {times[0]:8.1f} {times[1]:8.1f} {times[2]:10.1f} {figures['total_s']:8.1f}")
+    if options.json:
+        aside = options.json.with_suffix(".new")
+        record = {"image": options.image.name, "disk": options.disk, "net": options.net, "memory_mib": options.memory}
+        aside.write_text(json.dumps({**record, "boots": table}, indent=1) + "\n", encoding="utf-8")
+        aside.replace(options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
