@@ -1,11 +1,10 @@
 //! What the supervisor itself costs while nothing happens.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use sarai_tests::appliance::Appliance;
-use sarai_tests::tree;
+use sarai_tests::{process, tree};
 
 use crate::common::{pair, primary_answers};
 
@@ -23,22 +22,6 @@ fn ran(pid: i32) -> Result<Duration> {
     Ok(clock.now()?.into())
 }
 
-/// Resident memory now and at its most, bytes.
-fn resident(pid: i32) -> Result<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let bytes = |field: &str| -> Result<u64> {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_suffix(" kB"));
-        Ok(line
-            .with_context(|| format!("no {field} in {text}"))?
-            .trim()
-            .parse::<u64>()?
-            * 1024)
-    };
-    Ok((bytes("VmRSS:")?, bytes("VmHWM:")?))
-}
-
 #[test]
 fn the_supervisor_is_small_and_idle_beside_two_engines() {
     let _alone = tree::alone();
@@ -50,7 +33,7 @@ fn the_supervisor_is_small_and_idle_beside_two_engines() {
     let (before, begun) = (ran(pid).unwrap(), Instant::now());
     std::thread::sleep(LOOKED_AT);
     let used = (ran(pid).unwrap() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
-    let (now, most) = resident(pid).unwrap();
+    let (now, most) = (process::resident(pid).unwrap(), process::peak(pid).unwrap());
     println!(
         "supervisor: {:.1} MiB resident ({:.1} at most), {:.3} % of a CPU at idle",
         now as f64 / 1048576.0,

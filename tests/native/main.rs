@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
 mod audit;
+mod birth;
 mod chaos;
 mod clients;
 mod common;

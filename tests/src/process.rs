@@ -105,7 +105,16 @@ pub fn status_field(pid: i32, name: &str) -> Result<String> {
 
 /// Resident memory, bytes.
 pub fn resident(pid: i32) -> Result<u64> {
-    let text = status_field(pid, "VmRSS")?;
+    bytes(pid, "VmRSS")
+}
+
+/// Resident memory at its most, bytes.
+pub fn peak(pid: i32) -> Result<u64> {
+    bytes(pid, "VmHWM")
+}
+
+fn bytes(pid: i32, name: &str) -> Result<u64> {
+    let text = status_field(pid, name)?;
     let kib: u64 = text
         .trim_end_matches("kB")
         .trim()

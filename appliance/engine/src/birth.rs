@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use sarai_wire::birth::{self, BirthError, EngineStart, FromEngine, ToEngine};
+use sarai_wire::birth::{self, BirthError, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{BatchCost, Info};
 
 use crate::constraint::Grammars;
@@ -23,7 +23,7 @@ use crate::server::{self, Frontend};
 use crate::shared::Shared;
 use crate::template::Template;
 use crate::worker::Worker;
-use crate::{config, info, probe};
+use crate::{config, easing, info, probe};
 
 /// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
 const STACK: usize = 64 * 1024 * 1024;
@@ -45,11 +45,8 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
         bail!("failed to {bad}");
     }
     let slots = start.params.slots as usize;
-    let shared = Arc::new(Shared::new(
-        slots,
-        start.params.queue as usize,
-        start.params.context,
-    ));
+    let queue = start.params.queue as usize;
+    let shared = Arc::new(Shared::new(slots, queue, born_with(&start.params)));
     {
         let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
         std::thread::Builder::new()
@@ -77,6 +74,12 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
             Err(error) => return Err(error).context("failed to hear the supervisor"),
         }
     }
+}
+
+/// Tokens of one request to begin with: all that are configured, or fewer where memory is short. It may grow to them
+/// later.
+fn born_with(params: &EngineParams) -> u32 {
+    params.reduced.unwrap_or(params.context)
 }
 
 fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File)> {
@@ -163,18 +166,16 @@ fn work(
     let mut frontend = frontend(start, backend, model)?;
     // The pool pins the thread that makes it: this one, which computes with the others.
     let threads = Threadpool::start(backend, &cpus)?;
-    let mut context = Context::new(
-        model,
-        &threads,
-        ContextParams {
-            context: params.context,
-            slots: params.slots,
-            batch: params.batch,
-            rows: params.slots + u32::try_from(EXTRA_ROWS)?,
-            kv_type: params.kv_type,
-        },
-    )?;
-    let findings = probe::probe(&mut context, vocab.bos().unwrap_or(0), params.batch as usize)?;
+    let configured = ContextParams {
+        context: params.context,
+        slots: params.slots,
+        batch: params.batch,
+        rows: params.slots + u32::try_from(EXTRA_ROWS)?,
+        kv_type: params.kv_type,
+    };
+    let begun = easing::sized(configured, born_with(params));
+    let mut context = Context::new(model, &threads, begun)?;
+    let findings = probe::probe(&mut context, vocab.bos().unwrap_or(0), begun.batch as usize)?;
     frontend.info.batch_costs = batch_costs(&findings);
     let frontend = Arc::new(frontend);
     let answers = Arc::clone(socket);
@@ -188,7 +189,7 @@ fn work(
         vocab,
         Arc::clone(&frontend.markers),
         findings,
-        Easing::new(resident, Arc::clone(&frontend.grammars)),
+        Easing::new(resident, Arc::clone(&frontend.grammars), configured),
         Arc::clone(shared),
         tell,
     );
@@ -200,7 +201,7 @@ fn work(
         backend.variant(),
         cpus.len(),
         params.slots,
-        params.context
+        begun.context
     );
     birth::send(
         socket.as_fd(),
@@ -260,7 +261,7 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
             model: start.model.clone(),
             digest: start.digest.clone(),
             adapter: None,
-            context: start.params.context,
+            context: born_with(&start.params),
             configured: start.params.context,
             slots: start.params.slots,
             cpu_variant: backend.variant().to_owned(),

@@ -36,6 +36,14 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
             return bad(format!("{name} is {value}, must be {least} to {most}"));
         }
     }
+    let (least, most) = (*bounds::CONTEXT.start(), params.context);
+    if let Some(reduced) = params.reduced
+        && !(least..=most).contains(&reduced)
+    {
+        return bad(format!(
+            "the reduced context is {reduced}, must be {least} to {most}, the context itself"
+        ));
+    }
     Ok(())
 }
 
@@ -84,6 +92,22 @@ mod tests {
         assert!(refused(|s| s.params.slots = 17).contains("slots"));
         assert!(refused(|s| s.params.queue = u32::MAX).contains("queue"));
         assert!(refused(|s| s.params.batch = 1).contains("batch"));
+    }
+
+    #[test]
+    fn a_reduced_context_is_never_above_the_context_nor_below_the_least() {
+        for reduced in [128, 1024, 2048] {
+            let mut start = good();
+            start.params.reduced = Some(reduced);
+            check(&start).unwrap();
+        }
+        for reduced in [0, 127, 2049, u32::MAX] {
+            let why = refused(|s| s.params.reduced = Some(reduced));
+            assert!(
+                why.contains(&format!("reduced context is {reduced}, must be 128 to 2048")),
+                "{why}"
+            );
+        }
     }
 
     #[test]

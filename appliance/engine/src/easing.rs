@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use sarai_wire::bounds;
 
 use crate::constraint::Grammars;
+use crate::llama::context::ContextParams;
 use crate::resident::Resident;
 use crate::shared::Order;
 
@@ -38,17 +39,30 @@ pub struct Easing {
     pub resident: Resident,
     /// Hold a trie of the vocabulary.
     pub grammars: Arc<Grammars>,
+    /// The context that was configured: the largest there may be.
+    configured: ContextParams,
     change: Option<Change>,
 }
 
 impl Easing {
     /// Nothing waits.
-    pub fn new(resident: Resident, grammars: Arc<Grammars>) -> Self {
+    pub fn new(resident: Resident, grammars: Arc<Grammars>, configured: ContextParams) -> Self {
         Self {
             resident,
             grammars,
+            configured,
             change: None,
         }
+    }
+
+    /// Tokens of one request at most: the context that was configured.
+    pub fn most(&self) -> u32 {
+        self.configured.context
+    }
+
+    /// The context that was configured, with `tokens` of one request instead.
+    pub fn sized(&self, tokens: u32) -> ContextParams {
+        sized(self.configured, tokens)
     }
 
     /// Whether a change waits: no request may begin.
@@ -85,17 +99,27 @@ fn plan(order: Order, tokens: u32, before: Option<&Change>) -> Change {
     }
 }
 
-/// Whether an engine that was started with `started` tokens can have a context of `tokens`.
+/// `configured` with `tokens` of one request instead.
+pub fn sized(configured: ContextParams, tokens: u32) -> ContextParams {
+    ContextParams {
+        context: tokens,
+        // What is left of a longer batch would never be filled.
+        batch: configured.batch.min(tokens),
+        ..configured
+    }
+}
+
+/// Whether an engine that was configured with `configured` tokens can have a context of `tokens`.
 ///
 /// # Errors
 /// Why not; fits after "failed to".
-pub fn check(tokens: u32, started: u32) -> Result<(), String> {
+pub fn check(tokens: u32, configured: u32) -> Result<(), String> {
     let least = *bounds::CONTEXT.start();
-    if (least..=started).contains(&tokens) {
+    if (least..=configured).contains(&tokens) {
         return Ok(());
     }
     Err(format!(
-        "use a context of {tokens} tokens: it must be {least} to {started}, which the engine was started with"
+        "use a context of {tokens} tokens: it must be {least} to {configured}, which the engine was configured with"
     ))
 }
 
@@ -105,7 +129,7 @@ mod tests {
     use sarai_wire::memory::Ease;
 
     #[test]
-    fn a_context_is_never_above_what_it_was_started_with_nor_below_the_least() {
+    fn a_context_is_never_above_what_was_configured_nor_below_the_least() {
         for tokens in [128, 1024, 2048] {
             check(tokens, 2048).unwrap();
         }

@@ -12,7 +12,7 @@ use crate::admission::{Beginning, beginning};
 use crate::easing::Easing;
 use crate::generating::StepError;
 use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextParams};
+use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
 use crate::llama::{LlamaError, Token};
 use crate::memory::{Kv, position, sequence};
@@ -43,8 +43,6 @@ pub struct Worker<'model> {
     batch_size: usize,
     /// Tokens of one request now.
     context_size: usize,
-    /// What it was started with.
-    started: ContextParams,
     pace: Pace,
     scratch: Scratch,
     /// Whether sequences can forget their end.
@@ -81,17 +79,17 @@ impl<'model> Worker<'model> {
         shared: Arc<Shared>,
         tell: Tell,
     ) -> Self {
-        let started = context.params();
-        let batch = started.batch as usize;
+        let begun = context.params();
+        let batch = begun.batch as usize;
         Self {
             context,
             vocab,
             markers,
-            slots: (0..started.slots).map(|_| Slot::default()).collect(),
-            batch: Batch::new(batch),
+            slots: (0..begun.slots).map(|_| Slot::default()).collect(),
+            // Large enough for what it may grow to.
+            batch: Batch::new(easing.sized(easing.most()).batch as usize),
             batch_size: batch,
-            context_size: started.context as usize,
-            started,
+            context_size: begun.context as usize,
             pace: Pace::new(batch),
             scratch: Scratch::new(vocab.len()),
             forgets: findings.forgets,

@@ -79,11 +79,13 @@ fn long(client: &str, most: Option<u32>) -> Generate {
 
 /// Resident anonymous memory as the kernel shows it to others.
 fn anonymous(engine: &Engine) -> u64 {
+    field(engine, "RssAnon:")
+}
+
+/// A field of its `status`, bytes.
+fn field(engine: &Engine, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", engine.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
@@ -121,6 +123,81 @@ fn the_context_shrinks_and_grows_and_the_memory_with_it() {
                 .refused(ErrorKind::ContextLength)
                 .contains("context holds")
         );
+    }
+}
+
+/// Most of its memory that was ever resident, bytes, mapped files included.
+fn peak(engine: &Engine) -> u64 {
+    field(engine, "VmHWM:")
+}
+
+#[test]
+fn an_engine_that_is_born_small_is_small_from_the_beginning_and_grows_when_told() {
+    let born = |reduced| {
+        let params = EngineParams {
+            context: 32_768,
+            reduced,
+            ..params()
+        };
+        Engine::tiny(&tiny(), params)
+    };
+    let (full, small) = (born(None), born(Some(1024)));
+    // Both slots.
+    let expected = (32_768 - 1024) * 2 * KV;
+    // Not even for a moment, or it would have been too much for a moment.
+    let saved = ratio(peak(&full).saturating_sub(peak(&small)), expected);
+    println!("{saved:.2} of the KV cache's difference were never taken");
+    assert!((0.9..1.5).contains(&saved), "{saved}");
+    let shown = (small.info.context, small.info.configured);
+    assert_eq!(shown, (1024, 32_768));
+    assert_eq!((small.info().context, small.info().configured), shown);
+    let answer = small.ask(words(100)).text();
+    assert_eq!(answer, full.ask(words(100)).text());
+    let refused = small.ask(words(2000));
+    assert!(
+        refused
+            .refused(ErrorKind::ContextLength)
+            .contains("context holds 1024")
+    );
+    // It can have all it was configured with, and no more.
+    let eased = context(&small, 32_768);
+    let taken = ratio(eased.after.saturating_sub(eased.before), expected);
+    assert!((0.9..1.5).contains(&taken), "{taken}");
+    assert_eq!(small.ask(words(100)).text(), answer);
+    assert_eq!(small.ask(words(2000)).text(), full.ask(words(2000)).text());
+    let more = order(&small, 1, Ease::Context { tokens: 32_769 });
+    assert!(more.refused.unwrap().contains("128 to 32768"));
+}
+
+#[test]
+fn an_engine_whose_batch_is_longer_than_what_it_is_born_with_reads_long_prompts_once_it_has_grown() {
+    let params = |reduced| EngineParams {
+        context: 4096,
+        reduced,
+        batch: 1024,
+        ..params()
+    };
+    let engine = Engine::tiny(&tiny(), params(Some(128)));
+    assert_eq!(engine.ask(words(60)).done().completion_tokens, 8);
+    context(&engine, 4096);
+    let expected = Engine::tiny(&tiny(), params(None)).ask(words(3000));
+    assert_eq!(engine.ask(words(3000)).text(), expected.text());
+}
+
+#[test]
+fn a_birth_with_a_reduced_context_out_of_bounds_is_refused_with_the_bounds() {
+    let model = descriptor(&tiny().bytes());
+    for reduced in [0, 127, 8193, u32::MAX] {
+        let params = EngineParams {
+            reduced: Some(reduced),
+            ..params()
+        };
+        let (why, status) = Engine::start(&model, params).err().unwrap();
+        assert!(
+            why.contains(&format!("the reduced context is {reduced}")) && why.contains("128 to 8192"),
+            "{why}"
+        );
+        assert_eq!(status.code(), Some(1));
     }
 }
 
@@ -422,23 +499,14 @@ fn an_engine_that_can_have_no_context_any_more_says_so_and_leaves() {
     assert_eq!(engine.wait().code(), Some(1));
 }
 
-fn address_space(engine: &Engine) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", engine.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmSize:"))
-        .unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
-}
-
 /// Lets the engine map at most `more` bytes more than it has.
 fn limit(engine: &Engine, more: u64) {
-    set_limit(engine, address_space(engine) + more);
+    set_limit(engine, field(engine, "VmSize:") + more);
 }
 
 /// Lets it map `less` bytes less than it has, once it has given some back.
 fn limit_below(engine: &Engine, less: u64) {
-    set_limit(engine, address_space(engine) - less);
+    set_limit(engine, field(engine, "VmSize:") - less);
 }
 
 fn set_limit(engine: &Engine, bytes: u64) {

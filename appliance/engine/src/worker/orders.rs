@@ -9,7 +9,6 @@ use sarai_wire::memory::{Ease, Eased};
 use super::Worker;
 use crate::easing::{self, Change};
 use crate::llama::LlamaError;
-use crate::llama::context::ContextParams;
 use crate::memory::sequence;
 use crate::shared::Order;
 use crate::{info, resident};
@@ -24,7 +23,7 @@ impl Worker<'_> {
                 self.report(&order, before, None);
             }
             Ease::Context { tokens } => {
-                if let Err(why) = easing::check(tokens, self.started.context) {
+                if let Err(why) = easing::check(tokens, self.easing.most()) {
                     return self.report(&order, before, Some(why));
                 }
                 if tokens as usize == self.context_size {
@@ -70,13 +69,7 @@ impl Worker<'_> {
     /// When neither the new one can be made nor one as before.
     pub(super) fn change(mut self, change: &Change) -> Result<Self, LlamaError> {
         let before = self.easing.resident.anonymous();
-        let params = ContextParams {
-            context: change.tokens,
-            // What is left of a longer batch would never be filled.
-            batch: self.started.batch.min(change.tokens),
-            ..self.started
-        };
-        let (context, refused) = self.context.remade(params)?;
+        let (context, refused) = self.context.remade(self.easing.sized(change.tokens))?;
         self.context = context;
         let params = self.context.params();
         self.context_size = params.context as usize;
