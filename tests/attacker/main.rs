@@ -1,7 +1,8 @@
 //! An engine that was broken into, for tests: it stands in for `sarai-engine` in a folder of programs, is born and
 //! confined like one, and then does on request what an attacker would. A request whose last message is
 //! `attack NAME` seals the process as the engine does before it reads a model, and attacks; `attack NAME unsealed`
-//! attacks without that, to see what the walls put up before `exec` hold alone.
+//! attacks without that, to see what the walls put up before `exec` hold alone. `attack unreadable unsealed` is no
+//! attack: it says that its model cannot be read, and ends.
 //!
 //! For any model but the one called `made-up-primary` it becomes the real engine, which lies beside it as
 //! `sarai-engine-real`. No image and no run but a test's has this program.
@@ -205,6 +206,18 @@ fn serve(mut stream: UnixStream, info: &Info) -> Result<()> {
     }
 }
 
+/// Ends as an engine does whose model cannot be read.
+fn unreadable() -> ! {
+    // SAFETY: open for as long as this process lives.
+    let birth = unsafe { BorrowedFd::borrow_raw(BIRTH_FD) };
+    let failed = FromEngine::Failed {
+        reason: "load the model: reading it failed".to_owned(),
+        unreadable: true,
+    };
+    let _ = birth::send(birth, &failed, &[]);
+    std::process::exit(1)
+}
+
 fn failed(message: &str) -> Event {
     Event::Error(Error {
         kind: ErrorKind::Failed,
@@ -225,6 +238,9 @@ fn obey(said: &str) -> String {
         && let Err(e) = sarai_confine::seal(sarai_confine::Program::Engine)
     {
         return format!("failed to {e}");
+    }
+    if name == "unreadable" {
+        unreadable();
     }
     let outcome = match attack(name) {
         None => format!("there is no attack {name}"),

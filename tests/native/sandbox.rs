@@ -204,6 +204,32 @@ fn what_is_put_up_before_exec_holds_without_the_engines_own_seal() {
 }
 
 #[test]
+fn a_model_that_its_engine_cannot_read_is_quarantined_at_once() {
+    let _shared = tree::shared();
+    let mut a = attacked().unwrap();
+    let client = a.keyed().unwrap();
+    attack(&client, "unreadable unsealed").unwrap();
+    let status = a
+        .wait_status("the quarantine", READY, |s| {
+            s.models.iter().any(|m| m.role == "primary" && m.refused.is_some())
+        })
+        .unwrap();
+    let refused = status.models.iter().find(|m| m.role == "primary").unwrap();
+    let why = refused.refused.as_deref().unwrap();
+    assert!(
+        why.starts_with("quarantined: bytes of its file cannot be read") && why.contains("models release"),
+        "{why}"
+    );
+    let service = a.service("engine-primary").unwrap();
+    assert_eq!(
+        service.last_exit.as_deref(),
+        Some("failed to load the model: reading it failed")
+    );
+    crate::common::fallback_answers(&client).unwrap();
+    recover(&a).unwrap();
+}
+
+#[test]
 fn a_model_whose_engine_is_ended_three_times_is_quarantined_until_an_admin_lifts_it() {
     let _shared = tree::shared();
     let mut a = attacked().unwrap();

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use sarai_tests::appliance::Appliance;
+use sarai_tests::gguf::Tiny;
 use sarai_tests::model::Artifact;
 use sarai_tests::process::output_of;
 use sarai_tests::shape::{self, Extent, Mix, Model};
@@ -125,6 +126,37 @@ fn noise_is_signed_only_by_who_says_so_and_comes_on_no_image() -> Result<()> {
         model.with_extension("toml.asc").exists(),
         "signed when asked for by name"
     );
+
+    let manifest = folder.path().join("models-manifest.toml");
+    let artifact = Artifact {
+        pinned: false,
+        ..Artifact::new("primary", "noise", &model, 512)?
+    };
+    sarai_tests::model::write_manifest(&manifest, &[artifact])?;
+    let before = fs::read_to_string(&manifest)?;
+    let pin = || {
+        let mut command = script("pin-models");
+        command.args([sarai_tests::model::PROFILE, "--from"]);
+        command.arg(folder.path()).arg("--manifest").arg(&manifest);
+        command.output()
+    };
+    let refused = pin()?;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        !refused.status.success() && words.contains("holds random weights"),
+        "{words}"
+    );
+    ensure!(fs::read_to_string(&manifest)? == before, "nothing is pinned of it");
+    // It is the noise that is refused: the same entry with another file of that name is pinned.
+    let aside = folder.path().join("noise.aside");
+    fs::rename(&model, &aside)?;
+    Tiny::default().write(&model)?;
+    let pinned = pin()?;
+    ensure!(
+        pinned.status.success() && fs::read_to_string(&manifest)?.contains("sha256 = "),
+        "{pinned:?}"
+    );
+    fs::rename(&aside, &model)?;
 
     let image = script("build-vm-image")
         .arg("--models")

@@ -145,6 +145,22 @@ fn a_broken_engine_reaches_nothing_and_a_page_that_went_bad_is_quarantined() {
         why.starts_with("quarantined: ") && why.contains("sarai models release"),
         "{why}"
     );
+    // Released, it is loaded once more. Its content is known to fs-verity, so that nobody hashes it again, and the
+    // engine, which reads it before it maps it, meets the page.
+    let digest = status.models.iter().find(|m| m.role == "fallback").unwrap();
+    let digest = digest.digest.clone().unwrap();
+    booted
+        .sarai(&format!("models release {}", &digest[..12]))
+        .unwrap();
+    let loading = "failed to load the model: reading it failed at byte ";
+    let status = booted
+        .wait_status("the quarantine of what cannot be loaded", |s| {
+            let service = s.services.iter().find(|s| s.name == "engine-fallback");
+            refused(s, "fallback").is_some_and(|why| why.starts_with("quarantined: "))
+                && service.is_some_and(|s| s.last_exit.as_deref().is_some_and(|e| e.starts_with(loading)))
+        })
+        .unwrap();
+    assert_eq!(state_of(&status, "engine-fallback"), Some(ServiceState::Stopped));
     // Both are gone, and a client is told.
     let refused = crate::common::ask(&client).unwrap_err().to_string();
     assert!(

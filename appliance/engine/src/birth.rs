@@ -12,6 +12,7 @@ use sarai_wire::engine::{BatchCost, Info};
 
 use crate::constraint::Grammars;
 use crate::easing::Easing;
+use crate::llama::LlamaError;
 use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextParams};
 use crate::llama::model::Model;
@@ -106,10 +107,15 @@ fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File)> {
 }
 
 fn announce_failure(socket: &OwnedFd, reason: &str) {
+    announce(socket, reason, false);
+}
+
+/// Says why it cannot serve, and whether that is because bytes of the model cannot be read.
+fn announce(socket: &OwnedFd, reason: &str, unreadable: bool) {
     crate::error!("failed to {reason}");
     // A packet has a bound; a reason this long would help nobody either.
     let reason = reason.chars().take(4096).collect();
-    if let Err(error) = birth::send(socket.as_fd(), &FromEngine::Failed { reason }, &[]) {
+    if let Err(error) = birth::send(socket.as_fd(), &FromEngine::Failed { reason, unreadable }, &[]) {
         crate::error!("failed to {error}");
     }
 }
@@ -133,7 +139,8 @@ fn live(
             0
         }
         Ok(Err(error)) => {
-            announce_failure(socket, &format!("{error:#}"));
+            let unreadable = matches!(error.downcast_ref(), Some(LlamaError::Unreadable { .. }));
+            announce(socket, &format!("{error:#}"), unreadable);
             1
         }
         Err(_) => {

@@ -192,12 +192,13 @@ fn a_birth_with_a_reduced_context_out_of_bounds_is_refused_with_the_bounds() {
             reduced: Some(reduced),
             ..params()
         };
-        let (why, status) = Engine::start(&model, params).err().unwrap();
+        let failure = Engine::start(&model, params).err().unwrap();
+        let why = &failure.reason;
         assert!(
             why.contains(&format!("the reduced context is {reduced}")) && why.contains("128 to 8192"),
             "{why}"
         );
-        assert_eq!(status.code(), Some(1));
+        assert_eq!(failure.status.code(), Some(1));
     }
 }
 
@@ -489,7 +490,7 @@ fn an_engine_that_can_have_no_context_any_more_says_so_and_leaves() {
         seq: 2,
         ease: Ease::Context { tokens: 65_536 },
     });
-    let FromEngine::Failed { reason } = engine.hear() else {
+    let FromEngine::Failed { reason, .. } = engine.hear() else {
         panic!("it goes on")
     };
     assert!(

@@ -332,16 +332,29 @@ fn a_broken_model_is_a_reason_and_not_a_crash() {
             ..Tiny::default()
         }
         .bytes();
-        let (reason, status) = Engine::start(&descriptor(&bytes), small()).err().unwrap();
-        assert!(reason.contains(word), "{flaw:?}: {reason}");
-        assert_eq!(status.code(), Some(1), "{flaw:?}");
+        let failure = Engine::start(&descriptor(&bytes), small()).err().unwrap();
+        assert!(failure.reason.contains(word), "{flaw:?}: {failure:?}");
+        assert_eq!(failure.status.code(), Some(1), "{flaw:?}");
     }
-    let (reason, _) = Engine::start(&descriptor(b"not a model at all"), small())
-        .err()
-        .unwrap();
-    assert!(reason.contains("load the model"), "{reason}");
-    let (reason, _) = Engine::start(&descriptor(b""), small()).err().unwrap();
-    assert!(reason.contains("load the model"), "{reason}");
+    for bytes in [&b"not a model at all"[..], b""] {
+        let failure = Engine::start(&descriptor(bytes), small()).err().unwrap();
+        assert!(failure.reason.contains("load the model"), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_read_is_said_to_be_that_and_no_other_is() {
+    // The kernel has nothing at the beginning of a process's memory, and says so as a damaged disk would: EIO.
+    let damaged = std::fs::File::open("/proc/self/mem").unwrap();
+    let failure = Engine::start(&damaged, small()).err().unwrap();
+    let words = "load the model: reading it failed at byte 0 (";
+    assert!(
+        failure.unreadable && failure.reason.starts_with(words) && failure.reason.contains("damaged"),
+        "{failure:?}"
+    );
+    assert_eq!(failure.status.code(), Some(1));
+    let nonsense = Engine::start(&descriptor(b"not a model at all"), small());
+    assert!(!nonsense.err().unwrap().unreadable);
 }
 
 #[test]
@@ -353,7 +366,7 @@ fn parameters_out_of_bounds_are_a_reason() {
         }
         .bytes(),
     );
-    let refuse = |params: EngineParams| Engine::start(&model, params).err().unwrap().0;
+    let refuse = |params: EngineParams| Engine::start(&model, params).err().unwrap().reason;
     assert!(
         refuse(EngineParams {
             context: 513,

@@ -115,6 +115,9 @@ pub enum FromEngine {
     Failed {
         /// Why, fitting after "failed to".
         reason: String,
+        /// Whether bytes of the model could not be read: the disk is damaged, or fs-verity refuses what is there.
+        #[serde(default)]
+        unreadable: bool,
     },
     /// Answer to [`ToEngine::Ease`].
     Eased(crate::memory::Eased),

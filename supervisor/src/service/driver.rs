@@ -244,6 +244,7 @@ impl<P: Program> Driver<P> {
             computed: (None, None),
             seq: 0,
             why: None,
+            unreadable: false,
             leaving: None,
             reloading: Vec::new(),
             easing: Vec::new(),
@@ -276,8 +277,8 @@ impl<P: Program> Driver<P> {
         while running.leaving.is_none() && running.why.is_none() {
             match birth::recv::<P::From>(running.birth.get_ref().as_fd()) {
                 Ok((message, _)) => {
-                    if let Said::Failed(reason) = self.program.said(&self.app, message) {
-                        self.cannot_serve(&mut running, &reason);
+                    if let Said::Failed { reason, unreadable } = self.program.said(&self.app, message) {
+                        running.cannot_serve(&reason, unreadable);
                     }
                 }
                 Err(_) => break,
@@ -341,7 +342,7 @@ impl<P: Program> Driver<P> {
                     self.tell_news(running);
                 }
             }
-            Ok(Said::Failed(reason)) => self.cannot_serve(running, &reason),
+            Ok(Said::Failed { reason, unreadable }) => running.cannot_serve(&reason, unreadable),
             Ok(Said::Eased(eased)) => {
                 if let Some(at) = running.easing.iter().position(|(seq, _)| *seq == eased.seq) {
                     let _ = running.easing.swap_remove(at).1.send(eased);
@@ -454,12 +455,6 @@ impl<P: Program> Driver<P> {
         if birth::send(running.birth.get_ref().as_fd(), &P::stop(), &[]).is_err() {
             self.kill(running, "could not be asked to end".to_owned());
         }
-    }
-
-    fn cannot_serve(&mut self, running: &mut Running, reason: &str) {
-        let reason: String = reason.chars().take(500).collect();
-        running.why = Some(format!("failed to {reason}"));
-        running.leaving = Some(Instant::now());
     }
 
     fn kill(&mut self, running: &mut Running, why: String) {

@@ -27,6 +27,8 @@ pub(super) async fn of(app: &App, name: &str, running: &mut Running, exit: Optio
             End::Denied(call)
         }
         Some(Exit::Signal(libc::SIGBUS)) => End::Unreadable,
+        // While it was loaded: read, and not mapped yet.
+        _ if running.unreadable => End::Unreadable,
         _ => End::Other,
     }
 }

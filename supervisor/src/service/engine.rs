@@ -192,7 +192,7 @@ impl Program for Engine {
                 info.slots,
                 info.cpu_variant
             )),
-            FromEngine::Failed { reason } => Said::Failed(reason),
+            FromEngine::Failed { reason, unreadable } => Said::Failed { reason, unreadable },
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
             FromEngine::Eased(eased) => Said::Eased(eased),
         }

@@ -134,7 +134,10 @@ impl Program for Gateway {
                 Said::Noted
             }
             FromGateway::Ready => Said::Ready("serves TLS".to_owned()),
-            FromGateway::Failed { reason } => Said::Failed(reason),
+            FromGateway::Failed { reason } => Said::Failed {
+                reason,
+                unreadable: false,
+            },
             FromGateway::Pong { seq, .. } => Said::Pong(seq),
         }
     }

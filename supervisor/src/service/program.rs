@@ -16,7 +16,12 @@ pub enum Said {
     /// It serves; the text is for the log.
     Ready(String),
     /// It cannot serve, and ends.
-    Failed(String),
+    Failed {
+        /// Why, fitting after "failed to".
+        reason: String,
+        /// Whether bytes of what it was to work on cannot be read.
+        unreadable: bool,
+    },
     /// It answered this ping.
     Pong(u64),
     /// It gave memory back, or took it again.
@@ -30,7 +35,7 @@ pub enum Said {
 pub enum End {
     /// By a system call it may not make.
     Denied(String),
-    /// By reading a part of a mapped file that cannot be read.
+    /// By a part of what it worked on that cannot be read, mapped or not.
     Unreadable,
     /// In any other way.
     Other,

@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) seq: u64,
     /// Why it ended, where that says more than its exit status.
     pub(super) why: Option<String>,
+    /// Whether it ends because it could not read what it was to work on.
+    pub(super) unreadable: bool,
     /// When it was killed, or said that it is about to end; nothing it says after that counts.
     pub(super) leaving: Option<Instant>,
     /// Orders told when this ping, or a later one, is answered.
@@ -50,6 +52,14 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// It said that it cannot serve, and why.
+    pub(super) fn cannot_serve(&mut self, reason: &str, unreadable: bool) {
+        let reason: String = reason.chars().take(500).collect();
+        self.why = Some(format!("failed to {reason}"));
+        self.unreadable = unreadable;
+        self.leaving = Some(Instant::now());
+    }
+
     /// Whether its processor time moves. Looked at only once a ping is overdue.
     pub(super) fn computes(&mut self) -> bool {
         if self.answered.elapsed() < PING + LOOK {

@@ -27,6 +27,17 @@ pub enum LlamaError {
     /// The model file is not one that llama.cpp can run.
     #[error("load the model: {0}")]
     Model(String),
+    /// Bytes of the model file cannot be read: a bad sector, or content that fs-verity refuses.
+    #[error(
+        "load the model: reading it failed at byte {at} ({source}); the disk is damaged, or the content is not what \
+         was verified"
+    )]
+    Unreadable {
+        /// Where in the file.
+        at: u64,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
     /// A context with these parameters cannot be made.
     #[error("make a context: {0}")]
     Context(String),

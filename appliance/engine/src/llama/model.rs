@@ -30,7 +30,8 @@ impl Model {
     /// Loads the model from an open descriptor, which is mapped, never reopened.
     ///
     /// # Errors
-    /// [`LlamaError::Model`] with llama.cpp's own words when the file is no model it can run.
+    /// [`LlamaError::Unreadable`] when a part of the file cannot be read; [`LlamaError::Model`] with llama.cpp's own
+    /// words when it is no model it can run.
     pub fn load(_backend: &Backend, file: File) -> Result<Self, LlamaError> {
         read_through(&file)?;
         let descriptor = file.into_raw_fd();
@@ -138,7 +139,8 @@ impl Model {
 /// The pages are in the cache afterwards, where the mapping finds them.
 ///
 /// # Errors
-/// [`LlamaError::Model`] with the kernel's reason.
+/// [`LlamaError::Unreadable`] where a page is damaged, [`LlamaError::Model`] when reading fails otherwise; both with
+/// the kernel's reason.
 fn read_through(file: &File) -> Result<(), LlamaError> {
     use std::os::unix::fs::FileExt;
     let mut block = vec![0; 1 << 20];
@@ -148,13 +150,17 @@ fn read_through(file: &File) -> Result<(), LlamaError> {
             Ok(0) => return Ok(()),
             Ok(read) => at += read as u64,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => {
-                return Err(LlamaError::Model(format!(
-                    "reading it failed at byte {at} ({e}); the disk is damaged, or the content is not what was verified"
-                )));
-            }
+            Err(source) if is_damage(&source) => return Err(LlamaError::Unreadable { at, source }),
+            Err(e) => return Err(LlamaError::Model(format!("reading it failed at byte {at}: {e}"))),
         }
     }
+}
+
+/// Whether the error says something about what is on the disk: it, or the file system's own checksums and fs-verity,
+/// cannot give the bytes that were written. Through a mapping each of them would be SIGBUS.
+fn is_damage(error: &std::io::Error) -> bool {
+    use nix::libc::{EBADMSG, EIO, EUCLEAN};
+    matches!(error.raw_os_error(), Some(EIO | EBADMSG | EUCLEAN))
 }
 
 impl Drop for Model {

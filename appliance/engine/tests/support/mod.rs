@@ -43,6 +43,15 @@ pub struct Engine {
     pub info: Info,
 }
 
+/// Why there is none.
+#[derive(Debug)]
+pub struct Failure {
+    pub reason: String,
+    /// Whether it is that bytes of the model cannot be read.
+    pub unreadable: bool,
+    pub status: ExitStatus,
+}
+
 /// Small enough to start in a blink.
 pub fn small() -> EngineParams {
     EngineParams {
@@ -91,7 +100,7 @@ impl Engine {
     }
 
     /// Starts an engine; the reason when it says that it failed.
-    pub fn start(model: &File, params: EngineParams) -> Result<Self, (String, ExitStatus)> {
+    pub fn start(model: &File, params: EngineParams) -> Result<Self, Failure> {
         Self::start_with(model, params, &[])
     }
 
@@ -111,7 +120,7 @@ impl Engine {
         model: &File,
         params: EngineParams,
         environment: &[(&str, &str)],
-    ) -> Result<Self, (String, ExitStatus)> {
+    ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -158,7 +167,11 @@ impl Engine {
                 _folder: folder,
                 info,
             }),
-            Ok((FromEngine::Failed { reason }, _)) => Err((reason, child.wait().unwrap())),
+            Ok((FromEngine::Failed { reason, unreadable }, _)) => Err(Failure {
+                reason,
+                unreadable,
+                status: child.wait().unwrap(),
+            }),
             other => panic!("neither ready nor failed: {other:?}, {:?}", child.try_wait()),
         }
     }
