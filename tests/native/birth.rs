@@ -85,7 +85,9 @@ fn an_engine_that_starts_while_memory_is_short_never_takes_more_than_its_rung_al
     // Its peak says that it never was larger, however short the time.
     let small = process::peak(pid).unwrap();
     let kv = KV * u64::from(CONTEXT - CONTEXT / 4);
-    println!("peak {whole} bytes with the whole context, {small} with a quarter; {kv} bytes of KV cache between them");
+    println!(
+        "peak {whole} bytes with the whole context, {small} with a quarter; {kv} bytes of KV cache between them"
+    );
     assert!(small + kv / 10 * 9 <= whole, "{small} of {whole}");
     assert_eq!(a.zombies().unwrap(), []);
 }

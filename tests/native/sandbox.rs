@@ -211,7 +211,9 @@ fn a_model_that_its_engine_cannot_read_is_quarantined_at_once() {
     attack(&client, "unreadable unsealed").unwrap();
     let status = a
         .wait_status("the quarantine", READY, |s| {
-            s.models.iter().any(|m| m.role == "primary" && m.refused.is_some())
+            s.models
+                .iter()
+                .any(|m| m.role == "primary" && m.refused.is_some())
         })
         .unwrap();
     let refused = status.models.iter().find(|m| m.role == "primary").unwrap();

@@ -146,7 +146,10 @@ fn noise_is_signed_only_by_who_says_so_and_comes_on_no_image() -> Result<()> {
         !refused.status.success() && words.contains("holds random weights"),
         "{words}"
     );
-    ensure!(fs::read_to_string(&manifest)? == before, "nothing is pinned of it");
+    ensure!(
+        fs::read_to_string(&manifest)? == before,
+        "nothing is pinned of it"
+    );
     // It is the noise that is refused: the same entry with another file of that name is pinned.
     let aside = folder.path().join("noise.aside");
     fs::rename(&model, &aside)?;

@@ -1,5 +1,6 @@
 //! Which system call ended a child. The kernel says it in an audit record, which nothing inside the child can
-//! suppress; where nobody else collects those, they are in the kernel's log.
+//! suppress, to whoever may listen. Who may not listen, natively, may still be able to read the kernel's log, where it
+//! is written too unless somebody else collects the records, or there are too many in a short time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use nix::libc;
+
+use super::records::Records;
 
 /// Where the kernel's log is read.
 const LOG: &str = "/dev/kmsg";
@@ -16,7 +19,7 @@ const RECORD: usize = 8192;
 const WAIT: Duration = Duration::from_secs(1);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(10);
-/// Type of the record of a system call that a filter ended.
+/// How the log marks the record of a system call that a filter ended.
 const SECCOMP: &str = "audit: type=1326 ";
 /// The architecture whose calls are named.
 #[cfg(target_arch = "x86_64")]
@@ -25,26 +28,34 @@ const ARCH: &str = "c000003e";
 #[cfg(target_arch = "aarch64")]
 const ARCH: &str = "c00000b7";
 
-/// A place in the kernel's log.
-pub struct Witness(File);
+/// Sees what the kernel says of denied calls, where this user may see it.
+pub struct Witness {
+    records: Option<Records>,
+    log: Option<Log>,
+}
 
 impl Witness {
-    /// From now on. An error where this user may not read the log.
-    pub fn open() -> io::Result<Self> {
-        let mut log = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(LOG)?;
-        log.seek(SeekFrom::End(0))?;
-        Ok(Self(log))
+    /// From now on.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self {
+            records: Records::listen().ok(),
+            log: Log::open().ok(),
+        }
     }
 
-    /// Name of the call that ended the process `pid`, once it is in the log. Waits up to a second.
+    /// Name of the call that ended the process `pid`, once the kernel has said it. Waits up to a second, or not at all
+    /// where there is nothing to be seen.
     pub async fn name_of(mut self, pid: i32) -> Option<String> {
         let until = Instant::now() + WAIT;
-        loop {
-            while let Some(record) = self.next() {
-                if let Some(name) = call_of(&record, pid) {
+        while self.records.is_some() || self.log.is_some() {
+            while let Some(fields) = self.records.as_ref().and_then(Records::next) {
+                if let Some(name) = call_of(&fields, pid) {
+                    return Some(name);
+                }
+            }
+            while let Some(record) = self.log.as_mut().and_then(Log::next) {
+                if let Some(name) = fields_of(&record).and_then(|fields| call_of(fields, pid)) {
                     return Some(name);
                 }
             }
@@ -53,6 +64,22 @@ impl Witness {
             }
             tokio::time::sleep(LOOK).await;
         }
+        None
+    }
+}
+
+/// A place in the kernel's log.
+struct Log(File);
+
+impl Log {
+    /// From now on. An error where this user may not read it.
+    fn open() -> io::Result<Self> {
+        let mut log = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(LOG)?;
+        log.seek(SeekFrom::End(0))?;
+        Ok(Self(log))
     }
 
     /// The next record; `None` when there is none yet.
@@ -71,11 +98,15 @@ impl Witness {
     }
 }
 
-/// The call, if this record is about `pid`. What the process itself chose, its name, the kernel quotes or writes as
-/// hexadecimal digits, so that no word of it passes for a field.
-fn call_of(record: &str, pid: i32) -> Option<String> {
+/// The fields of a record in the log, if it is one of a denied call.
+fn fields_of(record: &str) -> Option<&str> {
     let (_, text) = record.split_once(';')?;
-    let fields = text.strip_prefix(SECCOMP)?;
+    text.strip_prefix(SECCOMP)
+}
+
+/// The call, if these are the fields of a record about `pid`. What the process itself chose, its name, the kernel quotes
+/// or writes as hexadecimal digits, so that no word of it passes for a field.
+fn call_of(fields: &str, pid: i32) -> Option<String> {
     let field = |name: &str| {
         let mut words = fields.split_ascii_whitespace();
         words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
@@ -93,6 +124,66 @@ fn call_of(record: &str, pid: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the log's `record` says of `pid`.
+    fn call_of(record: &str, pid: i32) -> Option<String> {
+        super::call_of(fields_of(record)?, pid)
+    }
+
+    /// A process that is ended by its first call of `getppid`.
+    fn denied() -> std::process::Child {
+        use std::os::unix::process::CommandExt as _;
+        let attempt = || {
+            // As everywhere, but here in a process that has one purpose: the number of the call is the first word.
+            let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+            let mut filter = [
+                step(0x20, 0, 0, 0),
+                step(0x15, 0, 1, libc::SYS_getppid as u32),
+                step(0x06, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+                step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+            ];
+            let program = libc::sock_fprog {
+                len: 4,
+                filter: filter.as_mut_ptr(),
+            };
+            // SAFETY: system calls alone; the program and its steps are valid during the call, which copies them.
+            unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const program,
+                );
+                libc::syscall(libc::SYS_getppid);
+            }
+            Err(io::Error::other("it lives on"))
+        };
+        let mut command = std::process::Command::new("/proc/self/exe");
+        // SAFETY: after the fork there are only system calls.
+        unsafe { command.pre_exec(attempt) }.spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn more_denied_calls_than_the_log_takes_are_all_named() {
+        use std::os::unix::process::ExitStatusExt as _;
+        if Records::listen().is_err() {
+            println!("skipped: this user may not listen to the kernel's records");
+            return;
+        }
+        // Three times what the log takes in five seconds, and each is seen by the one who waits for it.
+        let mut children: Vec<_> = (0..30).map(|_| (Witness::begin(), denied())).collect();
+        for (_, child) in &mut children {
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGSYS));
+        }
+        for (n, (witness, child)) in children.into_iter().enumerate() {
+            let pid = i32::try_from(child.id()).unwrap();
+            assert_eq!(
+                witness.name_of(pid).await.as_deref(),
+                Some("getppid"),
+                "child {n}"
+            );
+        }
+    }
 
     fn record(comm: &str, rest: &str) -> String {
         format!(

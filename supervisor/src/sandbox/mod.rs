@@ -31,6 +31,7 @@ pub mod namespaces;
 pub mod no_new_privs;
 pub mod oom;
 pub mod policy;
+mod records;
 pub mod root;
 pub mod seccomp;
 pub mod user;

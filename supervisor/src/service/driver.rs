@@ -214,7 +214,7 @@ impl<P: Program> Driver<P> {
             ..launch.spec
         };
         // Opened before the child is born: what the kernel says of it comes after this.
-        let witness = Witness::open().ok();
+        let witness = Some(Witness::begin());
         let mut child = spawn::spawn(&self.app.reaper, &spec)?;
         drop(theirs);
         if let Some(output) = child.output.take() {

@@ -17,7 +17,7 @@ pub(super) async fn of(app: &App, name: &str, running: &mut Running, exit: Optio
                 None => None,
             };
             let call = call
-                .unwrap_or_else(|| "not named, the kernel's log cannot be read or does not say".to_owned());
+                .unwrap_or_else(|| "not named, the kernel's records cannot be read or do not say".to_owned());
             app.problems.set(
                 &format!("denied {name}"),
                 format!(

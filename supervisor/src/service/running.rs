@@ -47,7 +47,7 @@ pub(super) struct Running {
     pub(super) second: Instant,
     pub(super) packets: u32,
     pub(super) asked_to_end: bool,
-    /// Where the kernel says which system call ended it.
+    /// Sees which system call ended it; taken once it has.
     pub(super) witness: Option<Witness>,
 }
 

@@ -116,11 +116,7 @@ impl Engine {
         Self::start_with(model, params, &[("SARAI_ENGINE_BATCH_COSTS", &costs)]).unwrap()
     }
 
-    fn start_with(
-        model: &File,
-        params: EngineParams,
-        environment: &[(&str, &str)],
-    ) -> Result<Self, Failure> {
+    fn start_with(model: &File, params: EngineParams, environment: &[(&str, &str)]) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
