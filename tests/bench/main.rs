@@ -3,11 +3,12 @@
 //! Every API figure is taken by the same client code from both servers: the appliance over TLS through gateway,
 //! loop and engine, the peer over plain HTTP. The two are asked in turn (A B B A …), so that a drift of the
 //! machine's speed falls on both; the ratio is the median of the pairs. `scripts/bench` builds the peers,
-//! starts both servers and calls this program.
+//! starts both servers and calls this program. With `--peer sandbox` it starts both sides itself: see [`sandbox`].
 
 mod api;
 mod report;
 mod rss;
+mod sandbox;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -44,8 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> Result<Args> {
-    let mut given = Arguments::of_program()?;
+fn arguments(mut given: Arguments) -> Result<Args> {
     let pids = |text: String| -> Result<Vec<i32>> {
         text.split(',')
             .map(|p| p.parse().with_context(|| format!("read pid {p:?}")))
@@ -80,7 +80,15 @@ fn arguments() -> Result<Args> {
 }
 
 fn run() -> Result<bool> {
-    let args = arguments()?;
+    let mut given = Arguments::of_program()?;
+    match given.take::<String>("--peer")?.as_deref() {
+        None => beside_llama_server(&arguments(given)?),
+        Some("sandbox") => sandbox::run(given),
+        Some(other) => bail!("read --peer: {other:?} is none"),
+    }
+}
+
+fn beside_llama_server(args: &Args) -> Result<bool> {
     // Each round has its own text, so that no prompt is answered from a prefix cache of the round before.
     eprintln!("warming up both servers …");
     for server in [&args.appliance, &args.peer] {
@@ -90,10 +98,10 @@ fn run() -> Result<bool> {
     let mut long = Vec::new();
     for round in 0..args.rounds {
         eprintln!("round {} of {}", round + 1, args.rounds);
-        short.push(pair(&args, round, &short_prompt(round), 128)?);
-        long.push(pair(&args, round, &long_prompt(round), 1)?);
+        short.push(pair(args, round, &short_prompt(round), 128)?);
+        long.push(pair(args, round, &long_prompt(round), 1)?);
     }
-    let native = llama_bench(&args)?;
+    let native = llama_bench(args)?;
 
     let mut table = Table::new(args.threads);
     let decode = |t: &Timing| t.decode_tokens_per_second();

@@ -3,6 +3,7 @@
 //! | module | gives |
 //! | --- | --- |
 //! | [`appliance`] | a folder with signed models, the supervisor started on it, everything ended on drop |
+//! | [`born`] | a child with the supervisor's two sockets and without its sandbox |
 //! | [`publisher`] | a release key in a GnuPG home of its own, signatures by the real `gpg` |
 //! | [`client`] | a small HTTPS client that trusts one certificate authority and reads event streams |
 //! | [`raw`] | TLS and TCP connections a byte at a time, for clients that misbehave |
@@ -20,6 +21,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod appliance;
+pub mod born;
 pub mod client;
 pub mod gguf;
 pub mod image;

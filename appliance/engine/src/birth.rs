@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use sarai_confine::SealError;
 use sarai_wire::birth::{self, BirthError, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{BatchCost, Info};
 
@@ -33,12 +34,15 @@ const WAITING_GRAMMARS: usize = 4;
 /// How long connections have at the end to write what they owe.
 const WRITE_TIME: Duration = Duration::from_secs(1);
 
+/// Takes from this process what it needs no longer once its last library is loaded.
+pub type Confine = fn() -> Result<(), SealError>;
+
 /// Runs the engine on its two inherited sockets. Returns when the supervisor is gone; every other end is an
-/// exit of the process from the decode thread.
+/// exit of the process from the decode thread. `confine` is called before a byte of the model is read.
 ///
 /// # Errors
 /// When the first message is not a start, or the birth socket fails.
-pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
+pub fn run(socket: OwnedFd, listener: UnixListener, confine: Confine) -> Result<()> {
     let socket = Arc::new(socket);
     let (start, model) = receive_start(&socket)?;
     if let Err(bad) = config::check(&start) {
@@ -54,7 +58,7 @@ pub fn run(socket: OwnedFd, listener: UnixListener) -> Result<()> {
             .name("decode".into())
             .stack_size(STACK)
             .spawn(move || {
-                let status = live(&start, model, listener, &socket, &shared);
+                let status = live(&start, model, listener, &socket, &shared, confine);
                 std::process::exit(status);
             })
             .context("failed to start the decode thread")?;
@@ -127,10 +131,11 @@ fn live(
     listener: UnixListener,
     socket: &Arc<OwnedFd>,
     shared: &Arc<Shared>,
+    confine: Confine,
 ) -> i32 {
     // A panic here must end the process, or the engine would hang with its socket open.
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        work(start, model, listener, socket, shared)
+        work(start, model, listener, socket, shared, confine)
     }));
     match end {
         Ok(Ok(())) => {
@@ -157,6 +162,7 @@ fn work(
     listener: UnixListener,
     socket: &Arc<OwnedFd>,
     shared: &Arc<Shared>,
+    confine: Confine,
 ) -> Result<()> {
     let begin = Instant::now();
     let params = &start.params;
@@ -165,7 +171,7 @@ fn work(
     let backend: &'static Backend = Box::leak(Box::new(Backend::start()?));
     // The last library is loaded. What comes now reads bytes that others wrote: from here on, nothing is opened,
     // connected, started or made executable by any thread of this process.
-    sarai_confine::seal(sarai_confine::Program::Engine)?;
+    confine()?;
     let cpus = choose_cpus(&params.cpus)?;
     let model: &'static Model = Box::leak(Box::new(Model::load(backend, file)?));
     config::check_trained(params.context, model.trained_context())?;

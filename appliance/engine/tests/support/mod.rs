@@ -8,10 +8,9 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +25,8 @@ use sarai_wire::engine::{
 };
 use sarai_wire::frame::{self, FrameError};
 
+#[path = "../../../../tests/src/born.rs"]
+mod born;
 #[path = "../../../../tests/src/gguf.rs"]
 pub mod gguf;
 
@@ -33,6 +34,8 @@ pub use gguf::{Arch, Flaw, Tiny};
 
 /// Longest any single answer of a healthy engine may take here.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The same for what it says to its supervisor.
+const PATIENCE_TO_HEAR: TimeVal = TimeVal::new(300, 0);
 
 /// A running engine; killed when dropped.
 pub struct Engine {
@@ -87,12 +90,6 @@ pub fn descriptor(bytes: &[u8]) -> File {
     file
 }
 
-fn duplicate(fd: &impl AsFd) -> OwnedFd {
-    let copy = nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(20)).unwrap();
-    // SAFETY: fcntl just made this descriptor and nothing else knows it.
-    unsafe { OwnedFd::from_raw_fd(copy) }
-}
-
 impl Engine {
     /// Starts an engine on a made-up model.
     pub fn tiny(tiny: &Tiny, params: EngineParams) -> Self {
@@ -120,30 +117,12 @@ impl Engine {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (birth, theirs) = birth::pair().unwrap();
-        setsockopt(&birth, sockopt::ReceiveTimeout, &TimeVal::new(60, 0)).unwrap();
-        let (three, four) = (duplicate(&theirs), duplicate(&listener));
-        drop(theirs);
-        let (from, to) = (
-            [three.as_raw_fd(), four.as_raw_fd()],
-            [birth::BIRTH_FD, birth::LISTEN_FD],
-        );
         let mut command = Command::new(env!("CARGO_BIN_EXE_sarai-engine"));
         // Cargo points the loader at its build folders; the image has no such help.
         command.env_remove("LD_LIBRARY_PATH");
         command.envs(environment.iter().copied());
-        let put = move || -> io::Result<()> {
-            for (from, to) in std::iter::zip(from, to) {
-                // SAFETY: dup2 is async-signal-safe; the numbers are at least 20, so nothing is overwritten.
-                if unsafe { nix::libc::dup2(from, to) } < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        };
-        // SAFETY: the closure only calls dup2.
-        let mut child = unsafe { command.pre_exec(put) }.spawn().unwrap();
-        drop((three, four));
+        let (mut child, birth) = born::born(&mut command, &listener).unwrap();
+        setsockopt(&birth, sockopt::ReceiveTimeout, &PATIENCE_TO_HEAR).unwrap();
         let start = EngineStart {
             model: "test".into(),
             digest: "ab".repeat(32),
@@ -227,7 +206,7 @@ impl Engine {
             if (info.queued, info.running) == (queued, running) {
                 return;
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "still {info:?}");
+            assert!(begin.elapsed() < PATIENCE, "still {info:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -253,10 +232,7 @@ impl Engine {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(
-                begin.elapsed() < Duration::from_secs(20),
-                "the engine does not end"
-            );
+            assert!(begin.elapsed() < PATIENCE, "the engine does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -44,7 +44,7 @@ impl Engine {
         let listener = UnixListener::bind(&socket).unwrap();
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
-        let (child, birth) = born(&mut command, &listener);
+        let (child, birth) = born(&mut command, &listener).unwrap();
         let mut file: File = tempfile::tempfile().unwrap();
         let tiny = gguf::Tiny {
             layers,

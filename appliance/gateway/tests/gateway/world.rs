@@ -3,13 +3,10 @@
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use sarai_wire::birth::{self, FromGateway, GatewaySettings, GatewayStart, ToGateway};
@@ -18,6 +15,10 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, Script};
 use crate::http::{Client, tls};
+
+#[path = "../../../../tests/src/born.rs"]
+mod born;
+pub use born::born;
 
 pub const KEY: &str = "secret-of-the-first-key";
 
@@ -81,32 +82,6 @@ pub struct Gateway {
     _listener: TcpListener,
 }
 
-/// Starts a child as the supervisor does, with a birth socket and this listener; gives the supervisor's end too.
-pub fn born(command: &mut Command, listener: &dyn AsFd) -> (Child, OwnedFd) {
-    let (ours, theirs) = birth::pair().unwrap();
-    // High numbers first, so that putting one in place does not overwrite the other.
-    let high = |fd: &dyn AsFd| fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
-    let (birth_fd, listen_fd) = (high(&theirs), high(listener));
-    // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            for (from, to) in [(birth_fd, birth::BIRTH_FD), (listen_fd, birth::LISTEN_FD)] {
-                if libc::dup2(from, to) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        });
-    }
-    let child = command.spawn().unwrap();
-    // SAFETY: both were made above, belong to nobody else and are not used again.
-    unsafe {
-        libc::close(birth_fd);
-        libc::close(listen_fd);
-    }
-    (child, ours)
-}
-
 impl Gateway {
     pub fn spawn() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -114,7 +89,7 @@ impl Gateway {
         command
             .stdin(Stdio::null())
             .env("SARAI_LOG", "sarai_gateway=warn");
-        let (child, ours) = born(&mut command, &listener);
+        let (child, ours) = born(&mut command, &listener).unwrap();
         let address = listener.local_addr().unwrap();
         Self {
             child,
