@@ -17,7 +17,6 @@ pub const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + messag
 
 const ALIGNMENT: usize = 32;
 const WIDTH: usize = 64;
-const FEED_FORWARD: usize = 128;
 const HEADS: usize = 2;
 const CONVOLUTION: usize = 3;
 const MAMBA_INNER: usize = 2 * WIDTH;
@@ -58,6 +57,8 @@ pub struct Tiny {
     pub seed: u64,
     /// Layers; more make it slower.
     pub layers: u32,
+    /// Width of the part of a layer that looks at one token alone; more makes it slower without any more KV cache.
+    pub feed_forward: u32,
     /// Context it claims to be trained for.
     pub context: u32,
     /// Speak in all bytes, valid UTF-8 or not, instead of mostly printable ASCII.
@@ -74,6 +75,7 @@ impl Default for Tiny {
             arch: Arch::Llama,
             seed: 1,
             layers: 2,
+            feed_forward: 128,
             context: 8192,
             wild: false,
             template: Some(CHATML.into()),
@@ -163,13 +165,13 @@ impl Tiny {
         values.float(&format!("{arch}.attention.layer_norm_rms_epsilon"), 1e-5);
         match self.arch {
             Arch::Llama => {
-                values.number(&format!("{arch}.feed_forward_length"), FEED_FORWARD);
+                values.number(&format!("{arch}.feed_forward_length"), self.feed_forward as usize);
                 values.number(&format!("{arch}.attention.head_count"), HEADS);
                 values.number(&format!("{arch}.attention.head_count_kv"), 1);
                 values.number(&format!("{arch}.rope.dimension_count"), WIDTH / HEADS);
             }
             Arch::Lfm2 => {
-                values.number(&format!("{arch}.feed_forward_length"), FEED_FORWARD);
+                values.number(&format!("{arch}.feed_forward_length"), self.feed_forward as usize);
                 values.number(&format!("{arch}.attention.head_count"), HEADS);
                 // A layer without attention has no heads.
                 let heads: Vec<i32> = (0..self.layers).map(|layer| i32::from(layer % 2 == 1)).collect();
@@ -284,12 +286,15 @@ impl Tiny {
             }
             if self.arch != Arch::Mamba {
                 add(name("ffn_norm.weight"), &[WIDTH], &mut |_| 1.0);
-                for (part, shape) in [
-                    ("ffn_gate.weight", [WIDTH, FEED_FORWARD]),
-                    ("ffn_up.weight", [WIDTH, FEED_FORWARD]),
-                    ("ffn_down.weight", [FEED_FORWARD, WIDTH]),
+                let wide = self.feed_forward as usize;
+                // A sum of more terms is larger: what a layer adds must not drown what was there.
+                let scale = 0.2 * (128.0 / self.feed_forward as f32).sqrt();
+                for (part, shape, scale) in [
+                    ("ffn_gate.weight", [WIDTH, wide], 0.2),
+                    ("ffn_up.weight", [WIDTH, wide], 0.2),
+                    ("ffn_down.weight", [wide, WIDTH], scale),
                 ] {
-                    add(name(part), &shape, &mut |_| random.next() * 0.2);
+                    add(name(part), &shape, &mut |_| random.next() * scale);
                 }
             }
         }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sarai_wire::engine::{Constraint, ErrorKind, FinishReason, Generate, Sampling};
 use serde_json::{Value, json};
@@ -319,21 +319,24 @@ fn hostile() -> Vec<(&'static str, Constraint)> {
     ]
 }
 
+/// Most processor time that one constraint may cost; the worst takes half a second here.
+const MOST: Duration = Duration::from_secs(30);
+
 #[test]
 fn hostile_constraints_cost_a_bounded_time_and_nothing_else() {
     let engine = engine();
     for (name, constraint) in hostile() {
-        let begin = Instant::now();
+        let before = engine.computed();
         let outcome = engine.ask(Generate {
             max_tokens: Some(8),
             ..bound(constraint)
         });
-        let time = begin.elapsed();
+        let time = engine.computed() - before;
         println!(
             "{name}: {time:?} {:?}",
             outcome.end.as_ref().map(|_| outcome.text())
         );
-        assert!(time < Duration::from_secs(10), "{name}: {time:?}");
+        assert!(time < MOST, "{name}: {time:?}");
         if let Err(error) = &outcome.end {
             assert!(
                 matches!(error.kind, ErrorKind::Invalid | ErrorKind::Failed),

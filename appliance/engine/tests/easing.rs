@@ -10,12 +10,17 @@ use nix::sys::resource::Resource;
 use sarai_wire::birth::{EngineParams, FromEngine, ToEngine};
 use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Role};
 use sarai_wire::memory::{Ease, Eased};
-use support::{Arch, Engine, Tiny, descriptor, one_cpu, small, talk, user};
+use support::{Arch, Engine, Tiny, descriptor, one_cpu, small, talk, tokens_in, user};
 
 /// Bytes of KV cache a token of [`tiny`] takes.
 const KV: u64 = 2048;
 /// How long a change of the context waits for running requests at most.
 const WAIT: Duration = Duration::from_secs(8);
+
+/// Whether a change came about before it had to: nothing ran any more.
+fn at_once(eased: &Eased) -> bool {
+    u128::from(eased.took_ms) < WAIT.as_millis()
+}
 
 fn tiny() -> Tiny {
     Tiny {
@@ -23,11 +28,6 @@ fn tiny() -> Tiny {
         context: 131_072,
         ..Tiny::default()
     }
-}
-
-/// A model slow enough for a request to outlast [`WAIT`].
-fn slow() -> Tiny {
-    Tiny { layers: 64, ..tiny() }
 }
 
 fn params() -> EngineParams {
@@ -113,7 +113,7 @@ fn the_context_shrinks_and_grows_and_the_memory_with_it() {
             println!("{before} → {tokens}: {freed} bytes freed, {ratio:.2} of the KV cache's difference");
             assert!((0.9..1.5).contains(&ratio), "{ratio}");
         }
-        assert!(eased.took_ms < 5000, "{eased:?}");
+        assert!(at_once(&eased), "{eased:?}");
         assert_eq!(engine.ask(words(100)).text(), expected, "at {tokens} tokens");
         let held = anonymous(&engine);
         assert!(held <= full + 2_000_000, "{held} bytes are more than {full}");
@@ -214,13 +214,16 @@ fn contexts_out_of_bounds_are_refused_with_the_bounds() {
         );
         assert_eq!(eased.context, 8192);
     }
-    // What it has is no change.
-    assert!(context(&engine, 8192).took_ms < 1000);
+    // What it has is no change, whatever runs.
+    let mut running = engine.connect();
+    running.send(long("a", None));
+    running.first_token();
+    assert!(at_once(&context(&engine, 8192)));
 }
 
 #[test]
 fn eight_clients_under_a_shrinking_context_all_get_their_whole_answers() {
-    let engine = Engine::tiny(&tiny(), EngineParams { slots: 4, ..params() });
+    let engine = Engine::slow(EngineParams { slots: 4, ..params() });
     let request = |client: usize| Generate {
         client: client.to_string(),
         max_tokens: Some(150),
@@ -234,12 +237,12 @@ fn eight_clients_under_a_shrinking_context_all_get_their_whole_answers() {
         })
         .collect();
     clients[0].first_token();
+    // The second long before what runs would let the first come about.
     for (seq, tokens) in [(1, 1024), (2, 256)] {
         engine.tell(&ToEngine::Ease {
             seq,
             ease: Ease::Context { tokens },
         });
-        std::thread::sleep(Duration::from_millis(20));
     }
     let answers: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = clients
@@ -268,9 +271,10 @@ fn eight_clients_under_a_shrinking_context_all_get_their_whole_answers() {
 
 #[test]
 fn what_waits_and_does_not_fit_is_refused_with_the_counts_when_it_is_so_far() {
-    let engine = Engine::tiny(&tiny(), EngineParams { slots: 1, ..params() });
+    let engine = Engine::slow(EngineParams { slots: 1, ..params() });
+    let most = tokens_in(&engine, WAIT / 2).min(700);
     let mut running = engine.connect();
-    running.send(long("a", Some(600)));
+    running.send(long("a", Some(most)));
     running.first_token();
     let mut large = engine.connect();
     large.send(words(3000));
@@ -293,39 +297,43 @@ fn what_waits_and_does_not_fit_is_refused_with_the_counts_when_it_is_so_far() {
     };
     assert!(error.message.contains("context holds 1024"), "{}", error.message);
     assert_eq!(fits.finish().done().completion_tokens, 8);
-    // What ran had its time.
-    assert_eq!(running.finish().done().completion_tokens, 600);
-    assert!(
-        eased.took_ms < u64::try_from(WAIT.as_millis()).unwrap(),
-        "{eased:?}"
-    );
+    // What ran had its time, and not more was waited for.
+    let done = running.finish();
+    let done = done.done();
+    assert_eq!(done.completion_tokens, most);
+    if done.decode_ms < WAIT.as_secs_f64() * 750.0 {
+        assert!(at_once(&eased), "{eased:?}, {done:?}");
+    }
 }
 
 #[test]
 fn what_runs_on_goes_on_in_the_new_context_and_what_needs_more_is_told_so() {
-    let engine = Engine::tiny(&slow(), EngineParams { slots: 3, ..params() });
+    let params = EngineParams {
+        context: 32_768,
+        slots: 3,
+        ..params()
+    };
+    let engine = Engine::slow(params);
     // Ends of itself, but not in time; needs more than there will be; wants whatever there is.
     let mut stays = engine.connect();
     stays.send(long("a", None));
     let mut large = engine.connect();
     large.send(Generate {
         max_tokens: None,
-        ..user(&"x".repeat(5000))
+        ..user(&"x".repeat(20_000))
     });
-    assert!(matches!(large.next(), Event::Started { .. }));
+    large.started();
     let mut scoring = engine.connect();
-    scoring.send_score(&user("hi"), &"0123456789".repeat(100));
-    let first = loop {
-        match stays.next() {
-            Event::Token(token) => break token,
-            Event::Started { .. } => {}
-            other => panic!("{other:?}"),
-        }
+    scoring.send_score(&user("hi"), &"0123456789".repeat(400));
+    scoring.started();
+    stays.started();
+    let Event::Token(first) = stays.next() else {
+        panic!("no token")
     };
     let begin = Instant::now();
     engine.tell(&ToEngine::Ease {
         seq: 7,
-        ease: Ease::Context { tokens: 4096 },
+        ease: Ease::Context { tokens: 16_384 },
     });
     // It goes on answering the supervisor, and begins nothing.
     let mut waiting = engine.connect();
@@ -338,27 +346,22 @@ fn what_runs_on_goes_on_in_the_new_context_and_what_needs_more_is_told_so() {
         assert!(matches!(engine.hear(), FromEngine::Pong { queued: 1, seq: heard, .. } if heard == seq));
         std::thread::sleep(Duration::from_millis(300));
     }
+    // They had their time, and though they would have gone on for minutes, not more. Where everything takes long, the
+    // step that had begun does too, so nothing is said of how long it takes at most.
     let eased = eased(&engine, 7);
-    assert_eq!((eased.refused, eased.context), (None, 4096));
-    assert!(
-        begin.elapsed() >= WAIT && begin.elapsed() < WAIT * 2,
-        "{:?}",
-        begin.elapsed()
-    );
+    assert_eq!((&eased.refused, eased.context), (&None, 16_384));
+    assert!(begin.elapsed() >= WAIT && !at_once(&eased), "{eased:?}");
     let why = large.finish();
     let why = why.refused(ErrorKind::Memory);
-    assert!(why.contains("from 8192 tokens to 4096"), "{why}");
+    assert!(why.contains("from 32768 tokens to 16384"), "{why}");
     assert_eq!(waiting.finish().done().completion_tokens, 8);
-    let scored = loop {
-        match scoring.next() {
-            Event::Scored(scored) => break scored,
-            Event::Started { .. } => {}
-            other => panic!("{other:?}"),
-        }
+    let Event::Scored(scored) = scoring.next() else {
+        panic!("not scored")
     };
+    // On a machine several times faster than ours all of it was, before the change.
     assert_eq!(
         scored.tokens.len(),
-        1000,
+        4000,
         "each token once, though part of it was read twice"
     );
     // Its tokens are as likely as if nothing had happened, those after the change included.
@@ -385,24 +388,20 @@ fn what_runs_on_goes_on_in_the_new_context_and_what_needs_more_is_told_so() {
 
 #[test]
 fn an_answer_that_reaches_the_end_of_a_context_made_smaller_is_not_passed_off_as_whole() {
-    let engine = Engine::tiny(&slow(), params());
+    let engine = Engine::slow(EngineParams {
+        context: 16_384,
+        ..params()
+    });
     let mut running = engine.connect();
     running.send(long("a", None));
     running.first_token();
-    context(&engine, 1024);
+    let eased = context(&engine, 1024);
+    assert!(!at_once(&eased), "it would have gone on for minutes: {eased:?}");
     let outcome = running.finish();
-    match &outcome.end {
-        // On a fast machine it ended in time, with the context it began with.
-        Ok(done) => assert_eq!(done.prompt_tokens + done.completion_tokens, 8192),
-        Err(error) => {
-            assert_eq!(error.kind, ErrorKind::Memory);
-            assert!(
-                error.message.contains("from 8192 tokens to 1024"),
-                "{}",
-                error.message
-            );
-        }
-    }
+    let why = outcome.refused(ErrorKind::Memory);
+    assert!(why.contains("from 16384 tokens to 1024"), "{why}");
+    // On a machine several times faster than ours it had more than that before the change.
+    println!("{} tokens", outcome.tokens.len());
 }
 
 #[test]
@@ -530,9 +529,11 @@ fn set_limit(engine: &Engine, bytes: u64) {
 
 #[test]
 fn a_stop_does_not_wait_for_a_change() {
-    let mut engine = Engine::tiny(&slow(), EngineParams { slots: 1, ..params() });
+    let mut engine = Engine::slow(EngineParams { slots: 1, ..params() });
+    // Well within the time that what runs has after a stop.
+    let most = tokens_in(&engine, Duration::from_secs(1)).max(5);
     let mut running = engine.connect();
-    running.send(long("a", Some(300)));
+    running.send(long("a", Some(most)));
     running.first_token();
     engine.tell(&ToEngine::Ease {
         seq: 1,
@@ -540,7 +541,7 @@ fn a_stop_does_not_wait_for_a_change() {
     });
     engine.tell(&ToEngine::Stop);
     assert!(eased(&engine, 1).refused.unwrap().contains("stopping"));
-    assert_eq!(running.finish().done().completion_tokens, 300);
+    assert_eq!(running.finish().done().completion_tokens, most);
     assert_eq!(engine.wait().code(), Some(0));
 }
 

@@ -4,20 +4,14 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sarai_wire::birth::{EngineParams, FromEngine, ToEngine};
-use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate};
-use support::{Engine, Tiny, one_cpu, small, user};
+use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Request};
+use sarai_wire::frame;
+use support::{Engine, Tiny, first_with_news, one_cpu, small, tokens_in, user};
 
-/// A model slow enough, and a context long enough, for a request to last while a test looks at it.
-fn slow() -> Tiny {
-    Tiny {
-        layers: 16,
-        ..Tiny::default()
-    }
-}
-
+/// A context long enough for a request to last, with a slow model, while a test looks at it.
 fn roomy() -> EngineParams {
     EngineParams {
         context: 8192,
@@ -37,6 +31,15 @@ fn endless(client: &str) -> Generate {
     }
 }
 
+/// Tokens it has generated since its start.
+fn tokens(engine: &Engine) -> u64 {
+    engine.tell(&ToEngine::Ping { seq: 0 });
+    match engine.hear() {
+        FromEngine::Pong { tokens, .. } => tokens,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn short(client: &str) -> Generate {
     Generate {
         client: client.into(),
@@ -47,7 +50,7 @@ fn short(client: &str) -> Generate {
 
 #[test]
 fn two_requests_run_at_the_same_time_and_do_not_disturb_each_other() {
-    let engine = Engine::tiny(&slow(), EngineParams { slots: 2, ..roomy() });
+    let engine = Engine::slow(EngineParams { slots: 2, ..roomy() });
     let alone = Generate {
         max_tokens: Some(40),
         ..user("alone")
@@ -63,7 +66,7 @@ fn two_requests_run_at_the_same_time_and_do_not_disturb_each_other() {
 
 #[test]
 fn a_client_that_goes_away_frees_its_slot() {
-    let engine = Engine::tiny(&slow(), roomy());
+    let engine = Engine::slow(roomy());
     let mut long = engine.connect();
     long.send(endless("a"));
     long.first_token();
@@ -72,29 +75,35 @@ fn a_client_that_goes_away_frees_its_slot() {
     engine.wait_for(1, 1);
     drop(queued);
     engine.wait_for(0, 1);
-    let begin = Instant::now();
     drop(long);
     engine.wait_for(0, 0);
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    // Long before its end, and the one that waited never ran.
+    let said = tokens(&engine);
+    assert!(said < 4096, "{said} tokens of 8192");
     assert_eq!(engine.ask(short("c")).done().completion_tokens, 4);
 }
 
 #[test]
 fn a_client_that_goes_away_during_its_prompt_frees_its_slot() {
-    let engine = Engine::tiny(&slow(), roomy());
+    let engine = Engine::slow(roomy());
     let mut long = engine.connect();
     long.send(user(&"x".repeat(4000)));
-    assert!(matches!(long.next(), Event::Started { .. }));
+    long.started();
     drop(long);
     engine.wait_for(0, 0);
-    // What was read of the prompt before is not lost.
+    // It was not read to its end, all but the last token of which would be found.
     let again = engine.ask(user(&"x".repeat(4000)));
-    assert!(again.cached < again.prompt);
+    assert!(
+        again.cached + 1 < again.prompt,
+        "{} of {}",
+        again.cached,
+        again.prompt
+    );
 }
 
 #[test]
 fn a_full_house_is_busy_and_says_so_at_once() {
-    let engine = Engine::tiny(&slow(), EngineParams { queue: 1, ..roomy() });
+    let engine = Engine::slow(EngineParams { queue: 1, ..roomy() });
     let mut running = engine.connect();
     running.send(endless("a"));
     running.first_token();
@@ -113,74 +122,66 @@ fn a_full_house_is_busy_and_says_so_at_once() {
 
 #[test]
 fn clients_take_turns() {
-    let engine = Engine::tiny(&slow(), roomy());
+    let engine = Engine::slow(roomy());
     let mut running = engine.connect();
     running.send(endless("greedy"));
     running.first_token();
-    let mut greedy: Vec<_> = (1..=3)
-        .map(|queued| {
-            let mut talk = engine.connect();
-            talk.send(Generate {
-                max_tokens: Some(200),
-                ..endless("greedy")
-            });
-            engine.wait_for(queued, 1);
-            talk
-        })
-        .collect();
-    let mut other = engine.connect();
-    other.send(short("other"));
-    engine.wait_for(4, 1);
+    // Each would go on for minutes: whoever has a slot has it until its client leaves.
+    let queued = |number, client| {
+        let mut talk = engine.connect();
+        talk.send(endless(client));
+        engine.wait_for(number, 1);
+        talk
+    };
+    let mut waiting = vec![
+        ("greedy's second", queued(1, "greedy")),
+        ("greedy's third", queued(2, "greedy")),
+        ("greedy's fourth", queued(3, "greedy")),
+        ("the other's", queued(4, "other")),
+    ];
     drop(running);
-    let (other, greedy) = std::thread::scope(|scope| {
-        let finish = |talk: &mut support::Talk| {
-            let outcome = talk.finish();
-            (Instant::now(), outcome.done().queue_ms)
-        };
-        let other = scope.spawn(move || finish(&mut other));
-        let threads: Vec<_> = greedy
-            .iter_mut()
-            .map(|talk| scope.spawn(move || finish(talk)))
-            .collect();
-        let times: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        (other.join().unwrap(), times)
-    });
-    assert!(greedy[0].0 < other.0, "the oldest of the first client was next");
-    assert!(
-        other.0 < greedy[1].0,
-        "then it was the other client's turn, before the first one's second"
-    );
-    assert!(greedy[1].0 < greedy[2].0);
+    let mut order = Vec::new();
+    while !waiting.is_empty() {
+        let talks: Vec<_> = waiting.iter().map(|(_, talk)| talk).collect();
+        let next = first_with_news(&talks).unwrap();
+        let (name, mut talk) = waiting.remove(next);
+        talk.started();
+        order.push(name);
+    }
+    // The oldest of the first client was next; then it was the other client's turn.
+    let expected = [
+        "greedy's second",
+        "the other's",
+        "greedy's third",
+        "greedy's fourth",
+    ];
+    assert_eq!(order, expected);
 }
 
 #[test]
 fn a_long_prompt_does_not_stop_the_others_talking() {
-    let engine = Engine::tiny(&slow(), EngineParams { slots: 2, ..roomy() });
+    let engine = Engine::slow(EngineParams { slots: 2, ..roomy() });
     let mut talking = engine.connect();
     talking.send(endless("a"));
     talking.first_token();
+    let before = tokens(&engine);
     let mut reading = engine.connect();
     reading.send(Generate {
         max_tokens: Some(1),
         ..user(&"x".repeat(3000))
     });
-    engine.wait_for(0, 2);
-    let reader = std::thread::spawn(move || reading.finish());
-    let mut meanwhile = 0;
-    while !reader.is_finished() {
-        talking.first_token();
-        meanwhile += 1;
-    }
-    assert_eq!(reader.join().unwrap().done().completion_tokens, 1);
+    assert_eq!(reading.finish().done().completion_tokens, 1);
+    // A step takes at most 256 tokens of the prompt, and one of the answer.
+    let meanwhile = tokens(&engine) - before;
     assert!(
-        meanwhile >= 5,
+        meanwhile > 10,
         "only {meanwhile} tokens came while the prompt was read"
     );
 }
 
 #[test]
 fn info_is_answered_while_busy_and_connections_are_bounded() {
-    let engine = Engine::tiny(&slow(), roomy());
+    let engine = Engine::slow(roomy());
     let mut running = engine.connect();
     running.send(endless("a"));
     running.first_token();
@@ -192,30 +193,37 @@ fn info_is_answered_while_busy_and_connections_are_bounded() {
     let mut crowd: Vec<_> = Vec::new();
     let refused = loop {
         let mut talk = engine.connect();
-        // A connection that got a seat says nothing until it is asked.
-        talk.stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
-        if let Ok(Event::Error(error)) = talk.try_next() {
-            break error;
+        // Who has a seat is answered; who has none is told so, and may be gone before it can ask.
+        let _ = frame::write(&mut talk.stream, &Request::Info);
+        match talk.next() {
+            Event::Info(_) => crowd.push(talk),
+            Event::Error(error) => break error,
+            other => panic!("{other:?}"),
         }
-        crowd.push(talk);
         assert!(crowd.len() <= 64);
     };
     assert_eq!(refused.kind, ErrorKind::Busy);
     assert!(crowd.len() >= 60, "{}", crowd.len());
     drop(crowd);
     drop(running);
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(engine.ask(short("b")).done().completion_tokens, 4);
+    // Seats are free once those who left are noticed.
+    loop {
+        match engine.ask(short("b")).end {
+            Ok(done) => break assert_eq!(done.completion_tokens, 4),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Busy),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
 fn a_stop_lets_running_requests_end_and_refuses_waiting_ones() {
-    let mut engine = Engine::tiny(&slow(), roomy());
+    let mut engine = Engine::slow(roomy());
+    // Long enough for what follows, and well within the time that what runs has after a stop.
+    let most = tokens_in(&engine, Duration::from_secs(1)).max(5);
     let mut running = engine.connect();
     running.send(Generate {
-        max_tokens: Some(300),
+        max_tokens: Some(most),
         ..endless("a")
     });
     running.first_token();
@@ -230,25 +238,17 @@ fn a_stop_lets_running_requests_end_and_refuses_waiting_ones() {
 
 #[test]
 fn a_stop_does_not_wait_for_ever() {
-    let mut engine = Engine::tiny(
-        &Tiny {
-            layers: 64,
-            context: 131_072,
-            ..Tiny::default()
-        },
-        EngineParams {
-            context: 16_384,
-            ..roomy()
-        },
-    );
+    let mut engine = Engine::slow(EngineParams {
+        context: 65_536,
+        ..roomy()
+    });
     let mut running = engine.connect();
     running.send(endless("a"));
     running.first_token();
-    let begin = Instant::now();
     engine.tell(&ToEngine::Stop);
+    // It would have gone on for many minutes.
     running.finish().refused(ErrorKind::Stopping);
     assert_eq!(engine.wait().code(), Some(0));
-    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn an_engine_without_its_supervisor_leaves() {
 
 #[test]
 fn pings_are_answered_idle_and_busy_and_show_progress() {
-    let engine = Engine::tiny(&slow(), roomy());
+    let engine = Engine::slow(roomy());
     let ping = |seq| {
         engine.tell(&ToEngine::Ping { seq });
         match engine.hear() {
@@ -297,10 +297,13 @@ fn ticks(pid: u32) -> u64 {
 fn an_idle_engine_uses_no_cpu() {
     let engine = Engine::tiny(&Tiny::default(), small());
     engine.ask(user("hi"));
-    std::thread::sleep(Duration::from_millis(300));
-    let before = ticks(engine.pid());
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(ticks(engine.pid()) - before <= 2, "an idle engine ran");
+    // How long its threads take to come to rest is the machine's affair; an engine that never does is not idle.
+    let idle = || {
+        let before = ticks(engine.pid());
+        std::thread::sleep(Duration::from_secs(2));
+        ticks(engine.pid()) - before <= 2
+    };
+    assert!((0..10).any(|_| idle()), "an idle engine ran");
 }
 
 #[test]

@@ -4,10 +4,8 @@
 
 mod support;
 
-use std::time::Duration;
-
 use sarai_wire::birth::EngineParams;
-use sarai_wire::engine::{ErrorKind, Event, Generate};
+use sarai_wire::engine::{ErrorKind, Generate};
 use support::{Arch, Engine, Tiny, one_cpu, small, user};
 
 fn going_on(prefix: &str, max_tokens: u32) -> Generate {
@@ -154,19 +152,13 @@ fn scores_are_bounded_and_refused_with_the_counts() {
 
 #[test]
 fn scores_run_beside_answers_and_each_other() {
-    let engine = Engine::tiny(
-        &Tiny {
-            layers: 16,
-            ..Tiny::default()
-        },
-        EngineParams {
-            context: 2048,
-            slots: 3,
-            batch: 128,
-            cpus: one_cpu(),
-            ..EngineParams::default()
-        },
-    );
+    let engine = Engine::slow(EngineParams {
+        context: 8192,
+        slots: 3,
+        batch: 128,
+        cpus: one_cpu(),
+        ..EngineParams::default()
+    });
     let text = "some text to score ".repeat(20);
     let alone = engine.score(&user("a"), &text).unwrap();
     let mut talking = engine.connect();
@@ -191,23 +183,24 @@ fn scores_run_beside_answers_and_each_other() {
 
 #[test]
 fn a_client_that_goes_away_ends_its_score() {
-    let engine = Engine::tiny(
-        &Tiny {
-            layers: 32,
-            ..Tiny::default()
-        },
-        EngineParams {
-            context: 8192,
-            slots: 1,
-            batch: 128,
-            cpus: one_cpu(),
-            ..EngineParams::default()
-        },
-    );
+    let engine = Engine::slow(EngineParams {
+        context: 8192,
+        slots: 1,
+        batch: 128,
+        cpus: one_cpu(),
+        ..EngineParams::default()
+    });
+    let text = "x".repeat(1500);
     let mut talk = engine.connect();
-    talk.send_score(&user("a"), &"x".repeat(7000));
-    assert!(matches!(talk.next(), Event::Started { .. }));
+    talk.send_score(&user("a"), &text);
+    talk.started();
     drop(talk);
-    std::thread::sleep(Duration::from_millis(50));
     engine.wait_for(0, 0);
+    // It was not read to its end, all but the last token of which would be found.
+    let on = engine.ask(Generate {
+        prefix: text,
+        max_tokens: Some(1),
+        ..user("a")
+    });
+    assert!(on.cached + 1 < on.prompt, "{} of {}", on.cached, on.prompt);
 }

@@ -133,12 +133,13 @@ mod tests {
     /// A process that is ended by its first call of `getppid`.
     fn denied() -> std::process::Child {
         use std::os::unix::process::CommandExt as _;
-        let attempt = || {
+        let call = u32::try_from(libc::SYS_getppid).unwrap();
+        let attempt = move || {
             // As everywhere, but here in a process that has one purpose: the number of the call is the first word.
             let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
             let mut filter = [
                 step(0x20, 0, 0, 0),
-                step(0x15, 0, 1, libc::SYS_getppid as u32),
+                step(0x15, 0, 1, call),
                 step(0x06, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
                 step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
             ];

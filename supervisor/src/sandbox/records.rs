@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
 };
 
 /// Type of the record of a system call that a filter ended.
@@ -75,6 +75,8 @@ fn only_denied_calls(socket: &OwnedFd) -> io::Result<()> {
         len: 4,
         filter: filter.as_mut_ptr(),
     };
+    #[expect(clippy::cast_possible_truncation, reason = "some bytes")]
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     // SAFETY: the program and the steps it points to are valid during the call, which copies them, and the size is
     // the program's.
     let done = unsafe {
@@ -83,7 +85,7 @@ fn only_denied_calls(socket: &OwnedFd) -> io::Result<()> {
             libc::SOL_SOCKET,
             libc::SO_ATTACH_FILTER,
             (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
+            size,
         )
     };
     Errno::result(done)?;

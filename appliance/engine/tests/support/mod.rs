@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
@@ -79,6 +81,36 @@ pub fn one_cpu() -> Vec<u32> {
     vec![allowed[NEXT.fetch_add(1, Ordering::Relaxed) % allowed.len()]]
 }
 
+/// A model of some ten milliseconds a token: what a test does while an answer of thousands of tokens goes on is done
+/// long before its end, on a machine that is ten times faster too, and where the test itself has to wait.
+fn slow() -> File {
+    static BYTES: OnceLock<File> = OnceLock::new();
+    let file = BYTES.get_or_init(|| {
+        let tiny = Tiny {
+            layers: 8,
+            feed_forward: 16_384,
+            context: 131_072,
+            ..Tiny::default()
+        };
+        descriptor(&tiny.bytes())
+    });
+    // Opened anew, so that each engine has an offset of its own.
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
+}
+
+/// How many tokens of an answer take about this long now.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive; saturates"
+)]
+pub fn tokens_in(engine: &Engine, time: Duration) -> u32 {
+    let done = engine.ask(user("how fast?"));
+    let done = done.done();
+    let each = done.decode_ms / f64::from(done.completion_tokens - 1);
+    (time.as_secs_f64() * 1000.0 / each).max(1.0) as u32
+}
+
 /// Costs of batches that make looking ahead pay.
 const CHEAP: &str = "2:1.05,4:1.1,8:1.2,16:1.4,32:1.8";
 
@@ -94,6 +126,11 @@ impl Engine {
     /// Starts an engine on a made-up model.
     pub fn tiny(tiny: &Tiny, params: EngineParams) -> Self {
         Self::start(&descriptor(&tiny.bytes()), params).unwrap()
+    }
+
+    /// Starts an engine on a model that takes its time.
+    pub fn slow(params: EngineParams) -> Self {
+        Self::start(&slow(), params).unwrap()
     }
 
     /// Starts an engine; the reason when it says that it failed.
@@ -153,6 +190,13 @@ impl Engine {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Processor time it has used: what a busy machine makes it wait is not in it.
+    pub fn computed(&self) -> Duration {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        let clock = nix::time::clock_getcpuclockid(pid).unwrap();
+        clock.now().unwrap().into()
     }
 
     pub fn connect(&self) -> Talk {
@@ -306,6 +350,11 @@ impl Talk {
         }
     }
 
+    /// Reads until it has its slot.
+    pub fn started(&mut self) {
+        assert!(matches!(self.next(), Event::Started { .. }));
+    }
+
     /// Reads until a token came.
     pub fn first_token(&mut self) {
         while !matches!(self.next(), Event::Token(_)) {}
@@ -343,6 +392,17 @@ impl Talk {
             }
         }
     }
+}
+
+/// One of them for whom something came.
+pub fn first_with_news(talks: &[&Talk]) -> Option<usize> {
+    let time = PollTimeout::try_from(PATIENCE).unwrap();
+    let mut waiting: Vec<_> = talks
+        .iter()
+        .map(|talk| PollFd::new(talk.stream.as_fd(), PollFlags::POLLIN))
+        .collect();
+    poll(&mut waiting, time).unwrap();
+    waiting.iter().position(|talk| talk.any().unwrap())
 }
 
 /// A request of a single user message.
