@@ -1,6 +1,7 @@
 """Which files an image holds: one list for every image, the rest declared.
 
     image_files.py prune TARGET ARCH          removes from a root what is not written down, fails on what is missing
+    image_files.py seal ROOTFS.CPIO ARCH      fails on an archive that holds anything else, or what is not root's alone
     image_files.py compare INITRAMFS ARCH     compares the image for virtual machines with what Buildroot's holds
 
 Written down are, below buildroot/board/sarai: common/rootfs-overlay, common/programs.list and
@@ -11,6 +12,7 @@ common/differences.list (where the two images may differ, and why).
 import fnmatch
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +138,7 @@ def resolves(root, path):
 
 
 def archive(data):
-    """The paths in cpio archives (newc) that follow each other, as the kernel reads them."""
+    """Path, mode and owner in cpio archives (newc) that follow each other, as the kernel reads them."""
     at = 0
     while at + 110 <= len(data):
         if data[at] == 0:
@@ -150,7 +152,30 @@ def archive(data):
         at = (at + 110 + length + 3) // 4 * 4
         at = (at + size + 3) // 4 * 4
         if name not in ("TRAILER!!!", "."):
-            yield "/" + name.removeprefix("./")
+            yield "/" + name.removeprefix("./"), field[1], field[2]
+
+
+def seal(rootfs, arch):
+    """The archive that becomes the root: what is written down, root's, writable for nobody else, with no set-user bit."""
+    paths, folders = shared()
+    patterns = list(lines_of(BOARD / arch / "rootfs.list"))
+    wrong, count = [], 0
+    for path, mode, owner in archive(Path(rootfs).read_bytes()):
+        count += 1
+        # A folder on the way to a pattern.
+        leads = any(p.startswith(path + "/") for p in [*patterns, *paths])
+        if not is_shared(path, paths, folders) and not matching(path, patterns) and not leads:
+            wrong.append(f"{path} is not written down")
+        if owner != 0:
+            wrong.append(f"{path} is user {owner}'s")
+        if mode & 0o6000:
+            wrong.append(f"{path} has a set-user or set-group bit")
+        link = stat.S_ISLNK(mode)
+        if mode & 0o022 and not link and path not in ("/tmp", "/dev/console"):
+            wrong.append(f"{path} is writable for others than root")
+    if wrong or not count:
+        raise Wrong("\n".join(wrong) or f"{rootfs} holds nothing")
+    print(f"{count} paths in the root, all written down and root's alone")
 
 
 def compare(initramfs, arch):
@@ -158,7 +183,7 @@ def compare(initramfs, arch):
     data = subprocess.run(["zstd", "-dc", initramfs], check=True, capture_output=True).stdout
     if len(data) > MAX_ARCHIVE:
         raise Wrong(f"{initramfs} unpacks to {len(data)} bytes")
-    machine = set(archive(data))
+    machine = {path for path, _, _ in archive(data)}
     paths, folders = shared()
     patterns = list(lines_of(BOARD / arch / "rootfs.list"))
     declared = {"vm": [], "buildroot": []}
@@ -201,6 +226,8 @@ def main(arguments):
         match arguments:
             case ["prune", target, arch]:
                 prune(target.rstrip("/"), arch)
+            case ["seal", rootfs, arch]:
+                seal(rootfs, arch)
             case ["compare", initramfs, arch]:
                 compare(initramfs, arch)
             case _:

@@ -191,6 +191,32 @@ class Files(Folder):
         file.write_bytes(subprocess.run(["zstd", "-qc"], input=data, check=True, capture_output=True).stdout)
         return file
 
+    def cpio(self, entries):
+        """An archive of (path, mode, owner)."""
+        data = b""
+        for path, mode, owner in [*entries, ("TRAILER!!!", 0, 0)]:
+            name = path.strip("/").encode() + b"\0"
+            fields = [0, mode, owner, 0, 1, 0, 0, 0, 0, 0, 0, len(name), 0]
+            entry = b"070701" + b"".join(b"%08X" % v for v in fields) + name
+            data += entry + b"\0" * (-len(entry) % 4)
+        file = self.folder / "rootfs.cpio"
+        file.write_bytes(data)
+        return file
+
+    def test_a_root_that_is_not_what_is_written_down_is_not_sealed(self):
+        sound = [("/usr", 0o40755, 0), ("/usr/sbin/dropbear", 0o100755, 0), ("/bin", 0o120777, 0), ("/tmp", 0o41777, 0)]
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            image_files.seal(self.cpio(sound), "x86_64")
+        self.assertIn("4 paths", said.getvalue())
+        for entry, expected in [
+            (("/usr/bin/nc", 0o100755, 0), "/usr/bin/nc is not written down"),
+            (("/usr/bin/busybox", 0o104755, 0), "set-user or set-group bit"),
+            (("/etc/passwd", 0o100666, 0), "writable for others than root"),
+            (("/etc/passwd", 0o100644, 7), "is user 7's"),
+        ]:
+            with self.subTest(entry=entry), self.assertRaisesRegex(image_files.Wrong, expected):
+                image_files.seal(self.cpio([*sound, entry]), "x86_64")
+
     def machine(self):
         """What the image for virtual machines has to hold."""
         paths, _ = image_files.shared()

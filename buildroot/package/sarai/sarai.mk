@@ -9,7 +9,7 @@ SARAI_ROOT = $(abspath $(BR2_EXTERNAL_SARAI_PATH)/..)
 SARAI_VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' $(BR2_EXTERNAL_SARAI_PATH)/../Cargo.toml | head -n 1)
 SARAI_SITE = $(SARAI_ROOT)
 SARAI_SITE_METHOD = local
-SARAI_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --delete --exclude /.sarai --exclude /target --exclude /.cargo --exclude /.stamp_* --exclude /.files-*
+SARAI_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --delete --exclude '/.*' --exclude /target
 SARAI_LICENSE = MIT or Apache-2.0
 SARAI_LICENSE_FILES = LICENSE LICENSE-APACHE LICENSE-MIT
 SARAI_DEPENDENCIES = host-pkgconf nettle sarai-crates

@@ -11,6 +11,7 @@ case $arch in
   aarch64) kernel=Image name=BOOTAA64.EFI ;;
   *) echo "post-image.sh: what architecture is \"$arch\"?" >&2; exit 1 ;;
 esac
+python3 "$board/../../../scripts/lib/image_files.py" seal "$binaries/rootfs.cpio" "$arch"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # What the EFI partition holds besides the system: common/esp, as it is.
