@@ -21,8 +21,11 @@ DISKS = {
 CARDS = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "igb": "igb"}
 FIRMWARES = ["/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OVMF.fd", "/usr/share/edk2/x64/OVMF.4m.fd"]
 PROMPT = b"sarai> "
-# What the console shows at the end of each stage, in their order. EFI says the first as it hands over to the system.
-STAGES = [("firmware", b"EFI stub: "), ("kernel", b"sarai-supervisor"), ("prompt", PROMPT)]
+# What the console shows at the end of each stage, in their order: the firmware as it starts the system, the
+# supervisor's first line.
+STAGES = [("firmware", b"BdsDxe: starting"), ("kernel", b"SARAi "), ("prompt", PROMPT)]
+# Promise: memory that the system uses while no engine runs, MiB (docs/SPECIFICATION.md I7).
+MOST_USED = 120
 # Most that the console is read, bytes.
 MAX_CONSOLE = 16 << 20
 
@@ -142,6 +145,8 @@ def boot(options, disk, firmware, log, which):
             figures["status"] = json.loads(status[status.index("{") :])
         except ValueError as error:
             raise Failed(f"status --json is no JSON ({error}): {status}") from error
+        memory = figures["status"]["memory"]
+        figures["used_mib"] = round((memory["total"] - memory["available"]) / (1 << 20), 1)
         if options.show:
             print(machine.command("status", options.timeout))
         machine.off(options.timeout)
@@ -179,15 +184,21 @@ def main(arguments):
         print(f"boot-image: {error}", file=sys.stderr)
         return 1
     print(f"{options.image.name}: {options.disk} disk, {options.net} network, {options.memory} MiB, seconds")
-    print("boot  firmware   kernel  to prompt    total")
+    print("boot  firmware   kernel  to prompt    total   used MiB")
     for figures in table:
         times = [figures[f"{name}_s"] for name, _ in STAGES]
-        print(f"{figures['boot']:4}  {times[0]:8.1f} {times[1]:8.1f} {times[2]:10.1f} {figures['total_s']:8.1f}")
+        row = f"{figures['boot']:4}  {times[0]:8.1f} {times[1]:8.1f} {times[2]:10.1f} {figures['total_s']:8.1f}"
+        print(f"{row} {figures['used_mib']:10.1f}")
     if options.json:
         aside = options.json.with_suffix(".new")
         record = {"image": options.image.name, "disk": options.disk, "net": options.net, "memory_mib": options.memory}
         aside.write_text(json.dumps({**record, "boots": table}, indent=1) + "\n", encoding="utf-8")
         aside.replace(options.json)
+    engines = [s for f in table for s in f["status"]["services"] if "engine" in s["name"] and s.get("pid")]
+    missed = [f for f in table if f["used_mib"] > MOST_USED]
+    if missed and not engines:
+        print(f"boot-image: {missed[0]['used_mib']} MiB used with no engine, promised {MOST_USED}", file=sys.stderr)
+        return 1
     return 0
 
 
