@@ -5,6 +5,11 @@ SARAI_BOARD = $(BR2_EXTERNAL_SARAI_PATH)/board/sarai
 # All of Realtek's network cards; Buildroot's own selection lags behind the driver.
 LINUX_FIRMWARE_DIRS += rtl_nic
 
+# What is asked for: the files of the defconfig, and what can only be said once other packages are there.
+SARAI_KERNEL_OPTIONS = \
+	$(call qstrip,$(BR2_LINUX_KERNEL_CUSTOM_CONFIG_FILE) $(BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES)) \
+	$(LINUX_DIR)/sarai-firmware/asked
+
 ifeq ($(BR2_x86_64),y)
 LINUX_FIRMWARE_DIRS += amd-ucode
 LINUX_FIRMWARE_ALL_LICENSE_FILES += LICENSE.amd-ucode
@@ -13,18 +18,27 @@ LINUX_FIRMWARE_ALL_LICENSE_FILES += LICENSE.amd-ucode
 # has to carry it. External trees are read after linux.mk, whose rules already know their prerequisites.
 $(LINUX_DIR)/.stamp_dotconfig: | linux-firmware intel-microcode
 
-define SARAI_LINUX_CONFIG_FIXUPS
+define SARAI_GATHER_MICROCODE
 	rm -rf $(LINUX_DIR)/sarai-firmware
 	$(SARAI_BOARD)/x86_64/gather-microcode $(INTEL_MICROCODE_DIR)/intel-ucode $(LINUX_FIRMWARE_DIR)/amd-ucode \
 		$(LINUX_DIR)/sarai-firmware
-	$(call KCONFIG_SET_OPT,CONFIG_EXTRA_FIRMWARE_DIR,"sarai-firmware")
-	$(SED) '/^CONFIG_EXTRA_FIRMWARE=/d' $(LINUX_DIR)/.config
-	echo "CONFIG_EXTRA_FIRMWARE=\"`cat $(LINUX_DIR)/sarai-firmware/list`\"" >>$(LINUX_DIR)/.config
+endef
+else
+define SARAI_GATHER_MICROCODE
+	mkdir -p $(LINUX_DIR)/sarai-firmware
+	: >$(LINUX_DIR)/sarai-firmware/asked
 endef
 endif
 
+# The root is packed with the kernel around it, not twice. It can be asked for only once there is a root.
+define SARAI_LINUX_CONFIG_FIXUPS
+	$(SARAI_GATHER_MICROCODE)
+	echo 'CONFIG_INITRAMFS_COMPRESSION_NONE=y' >>$(LINUX_DIR)/sarai-firmware/asked
+	$(SED) '/CONFIG_INITRAMFS_COMPRESSION_/d; /CONFIG_EXTRA_FIRMWARE/d' $(LINUX_DIR)/.config
+	cat $(LINUX_DIR)/sarai-firmware/asked >>$(LINUX_DIR)/.config
+endef
+
 # An option that was asked for and is not in the kernel fails the build.
-SARAI_KERNEL_OPTIONS = $(call qstrip,$(BR2_LINUX_KERNEL_CUSTOM_CONFIG_FILE) $(BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES))
 define SARAI_CHECK_KERNEL_OPTIONS
 	$(SARAI_BOARD)/common/check-options CONFIG_ $(LINUX_DIR)/.config $(SARAI_KERNEL_OPTIONS)
 endef

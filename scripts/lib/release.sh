@@ -122,7 +122,7 @@ collect_parts() {
   mkdir -p "$work"
   br -s show-info >"$work/info.json" || die "failed to list the packages"
   source=$(compgen -G "$build/build/sarai-[0-9]*" | head -n 1)
-  (cd "$source" && env -u RUSTUP_TOOLCHAIN CARGO_HOME="$build/host/share/cargo" "$build/host/bin/cargo" metadata --format-version 1 --locked --offline \
+  (cd "$source" && env -u RUSTUP_TOOLCHAIN CARGO_HOME="$dl/br-cargo-home" "$build/host/bin/cargo" metadata --format-version 1 --locked --offline \
     --filter-platform "$arch-unknown-linux-gnu" >"$work/metadata.json" 2>"$work/metadata.log") || { cat "$work/metadata.log" >&2; die "failed to list the crates"; }
   (cd "$buildroot" && python3 "$root/scripts/lib/sbom.py" "$work/info.json" "$work/metadata.json" "$root/Cargo.lock" \
     sarai "${name#sarai-}" "$out/$name.sbom.json") || die "failed to write the bill of materials"
