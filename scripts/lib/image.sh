@@ -71,6 +71,7 @@ make_base() {
     case $kind in
       program) inputs+=("$release/$source") ;;
       folder) inputs+=("$release/$source") ;;
+      system) inputs+=("$(system_program "$source")") ;;
     esac
   done < <(lines_of "$common/programs.list")
   for source in "${inputs[@]}"; do
@@ -108,6 +109,9 @@ make_base() {
   unlock_cache
 }
 
+# Where this machine has a program of its distribution.
+system_program() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" || die "$1 is missing; scripts/setup --list names what is needed"; }
+
 # Seconds since 1970 of the source: the last commit, or the newest program where there is no history.
 build_stamp() {
   if [[ -n ${SOURCE_DATE_EPOCH:-} ]]; then echo "$SOURCE_DATE_EPOCH"; return; fi
@@ -126,6 +130,10 @@ add_programs() {
       folder)
         cp -RL "$release/$source" "$tree$to"
         while IFS= read -r -d '' file; do binaries+=("$file"); done < <(find "$release/$source" -name '*.so*' -print0) ;;
+      system)
+        file=$(system_program "$source")
+        install -m "${mode:-755}" "$file" "$tree$to"
+        binaries+=("$file") ;;
       # Files of the source tree that are settings come with make_initramfs.
       file) [[ $to == /etc/sarai/* ]] || install -m "${mode:-644}" "$root/$source" "$tree$to" ;;
       link) ln -sfn "$source" "$tree$to" ;;
@@ -208,6 +216,46 @@ make_initramfs() {
   pack "$work/etc" "$(build_stamp)" >"$work/etc.cpio.zst"
   cat "$base" "$work/etc.cpio.zst" >"$work/initramfs.img"
   cmp -s "$work/initramfs.img" "$out/initramfs.img" || put "$work/initramfs.img" "$out/initramfs.img"
+}
+
+# A disk to be flashed: the boot partition with one EFI file that holds kernel, command line and root.
+make_flashable() {
+  local out=$1 work=$2 sum stamp
+  stamp=$(build_stamp)
+  sum=$({ cat "${BASH_SOURCE[0]}" "$root/scripts/lib/disk.sh"; sha256sum <"$kernel"; sha256sum <"$out/initramfs.img"; echo "$stamp"; } | sum)
+  [[ -s $disk && $(cat "$disk.sum" 2>/dev/null) == "$sum" ]] && return
+  fetch_stub
+  told "making the disk image"
+  printf 'console=tty1 console=ttyS0,115200 rdinit=/usr/lib/sarai/sarai-supervisor panic=10 quiet' >"$work/cmdline"
+  objcopy --add-section .cmdline="$work/cmdline" --change-section-vma .cmdline=0x30000 \
+    --add-section .linux="$kernel" --change-section-vma .linux=0x2000000 \
+    --add-section .initrd="$out/initramfs.img" --change-section-vma .initrd=0x4000000 \
+    "$stub" "$work/system.efi" || die "failed to join kernel and root in one EFI file"
+  # shellcheck source=scripts/lib/disk.sh
+  source "$root/scripts/lib/disk.sh"
+  make_boot_disk "$work/disk.img" "$stamp" "EFI/BOOT/BOOTX64.EFI=$work/system.efi"
+  rm -f "$disk.sum"
+  put "$work/disk.img" "$disk"
+  echo "$sum" >"$disk.sum"
+}
+
+# What makes an EFI program of a kernel and its root, as a Debian package, unpacked in the cache; sets stub.
+fetch_stub() {
+  lock_cache
+  stub=$cache/stub/usr/lib/systemd/boot/efi/linuxx64.efi.stub
+  if [[ ! -s $stub ]]; then
+    step "fetching the EFI stub (unpacked, not installed)"
+    rm -rf "$cache/stub.new"
+    mkdir -p "$cache/stub.new"
+    (cd "$cache/stub.new" && { apt-get download -qq systemd-boot-efi || { apt_refresh && apt-get download -qq systemd-boot-efi; }; }) 2> >(grep -v '^W:' >&2) ||
+      die "failed to download systemd-boot-efi"
+    dpkg-deb -x "$cache"/stub.new/*.deb "$cache/stub.new" || die "failed to unpack systemd-boot-efi"
+    rm -f "$cache"/stub.new/*.deb
+    rm -rf "$cache/stub"
+    mv "$cache/stub.new" "$cache/stub"
+  fi
+  [[ -s $stub ]] || die "$cache/stub is damaged: remove it and try again"
+  unlock_cache
 }
 
 # The data disk, made again only when what goes on it changed; data.sum beside it says of what it was made.

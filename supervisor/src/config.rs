@@ -4,13 +4,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use jiff::tz::TimeZone;
 use sarai_wire::birth::{GatewaySettings, KvType};
 use sarai_wire::bounds;
 
 use crate::layout::Mode;
 
 mod reader;
+mod setup;
 use reader::Section;
+pub use setup::{Network, StaticAddress};
 
 /// Largest `sarai.toml` that is read, bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
@@ -38,8 +41,18 @@ pub struct Config {
     pub terminals: Vec<String>,
     /// Whether the audit log keeps the texts of requests and answers.
     pub audit_content: bool,
-    /// Interface that asks for an address; every wired one when unset.
-    pub interface: Option<String>,
+    /// How the machine gets its address.
+    pub network: Network,
+    /// Time zone of the log and of the nightly hour.
+    pub zone: TimeZone,
+    /// NTP servers, names or addresses.
+    pub ntp: Vec<String>,
+    /// Who may come in by SSH: lines of an `authorized_keys` file without options.
+    pub ssh_keys: Vec<String>,
+    /// Release certificates besides those of the image, ASCII-armoured.
+    pub certificates: Vec<String>,
+    /// Hour of the day, local time, at which the night's work may begin.
+    pub night_hour: u8,
 }
 
 /// Settings of the engines.
@@ -87,7 +100,12 @@ impl Config {
             budget: DEFAULT_BUDGET,
             terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
             audit_content: false,
-            interface: None,
+            network: Network::default(),
+            zone: TimeZone::UTC,
+            ntp: Vec::new(),
+            ssh_keys: Vec::new(),
+            certificates: Vec::new(),
+            night_hour: 2,
         }
     }
 
@@ -97,7 +115,7 @@ impl Config {
         let defaults = Self::defaults(mode);
         match read_bounded(path, MAX_FILE) {
             Ok(None) => (defaults, Vec::new()),
-            Ok(Some(text)) => Self::parse(&text, defaults),
+            Ok(Some(text)) => defaults.over(&text),
             Err(e) => (
                 defaults,
                 vec![format!(
@@ -105,6 +123,12 @@ impl Config {
                 )],
             ),
         }
+    }
+
+    /// These settings with those of another file over them. Editors of some systems put a mark before the text.
+    #[must_use]
+    pub fn over(self, text: &str) -> (Self, Vec<String>) {
+        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), self)
     }
 
     /// Parses `text` over `defaults`.
@@ -152,11 +176,11 @@ impl Config {
             );
         });
         top.section("audit", |s| s.flag("content", &mut config.audit_content));
-        top.section("network", |s| {
-            s.text("interface", is_interface, "an interface's name like eth0", |v| {
-                config.interface = Some(v.to_owned());
-            });
-        });
+        top.section("network", |s| setup::network(s, &mut config.network));
+        top.section("time", |s| setup::time(s, &mut config.zone, &mut config.ntp));
+        top.section("ssh", |s| setup::ssh(s, &mut config.ssh_keys));
+        top.section("trust", |s| setup::trust(s, &mut config.certificates));
+        top.section("night", |s| s.whole("hour", 0..=23, &mut config.night_hour));
         let problems = top.finish();
         (config, problems)
     }
@@ -294,7 +318,7 @@ mod tests {
         assert_eq!(config.budget, 1 << 30);
         assert_eq!(config.terminals, ["hvc0"]);
         assert!(config.audit_content);
-        assert_eq!(config.interface.as_deref(), Some("enp1s0"));
+        assert_eq!(config.network.interface.as_deref(), Some("enp1s0"));
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //!
 //! It may mount, load modules, set the clock, bind listening sockets, sign certificates, spawn and signal its own
 //! children, and write below its data and run folders. It never parses GGUF, images, HTTP or anything else that
-//! came from the LAN, never waits for a child outside [`reaper`], and never exits as PID 1.
+//! came from the LAN, never waits for a child outside [`reaper`] (but for the disk's programs, before that runs), and
+//! never exits as PID 1.
 //!
 //! | module | duty |
 //! | --- | --- |
 //! | [`run`] | builds the pieces, starts the tasks, ends them in order |
-//! | [`boot`] | what only PID 1 does before anything else: mounts, modules, clock, entropy, network |
+//! | [`boot`] | what only PID 1 does before anything else: mounts, modules, disk, setup file, clock, entropy, network |
 //! | [`identity`] | keys and certificates of first boot, bearer keys |
 //! | [`models`], [`quarantine`] | manifest and verification of what the engines load; what is not loaded again |
 //! | [`reaper`], [`spawn`], [`sandbox`] | children: started, confined, collected |

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use sarai_wire::control::LogLine;
 use tokio::io::AsyncReadExt;
 use tokio::sync::broadcast;
@@ -53,6 +54,7 @@ struct Inner {
     rings: Mutex<(u64, BTreeMap<String, Ring>)>,
     news: broadcast::Sender<LogLine>,
     writer: Option<Writer>,
+    zone: OnceLock<TimeZone>,
 }
 
 /// Handle to the logs; cheap to clone.
@@ -67,6 +69,7 @@ impl Logs {
             rings: Mutex::default(),
             news: broadcast::channel(1024).0,
             writer,
+            zone: OnceLock::new(),
         }))
     }
 
@@ -81,12 +84,15 @@ impl Logs {
         self.add(OWN, text);
     }
 
+    /// Says the time of this zone from now on, with its distance from UTC; UTC before. Once.
+    pub fn zone(&self, zone: TimeZone) {
+        let _ = self.0.zone.set(zone);
+    }
+
     /// One line of `service`.
     pub fn add(&self, service: &str, text: &str) {
         let line = LogLine {
-            time: jiff::Timestamp::now()
-                .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-                .to_string(),
+            time: stamp(jiff::Timestamp::now(), self.0.zone.get()),
             service: service.to_owned(),
             text: clean(text),
         };
@@ -202,6 +208,17 @@ impl Logs {
     }
 }
 
+/// RFC 3339 with milliseconds.
+fn stamp(now: jiff::Timestamp, zone: Option<&TimeZone>) -> String {
+    match zone {
+        Some(zone) if *zone != TimeZone::UTC => now
+            .to_zoned(zone.clone())
+            .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
+            .to_string(),
+        _ => now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+    }
+}
+
 /// Cuts a byte stream into lines of bounded length.
 #[derive(Default)]
 struct Splitter {
@@ -281,6 +298,22 @@ mod tests {
         assert!(lines.iter().map(|l| l.text.len()).sum::<usize>() <= MAX_BYTES);
         assert!(lines.last().unwrap().text.starts_with("999 "));
         assert_eq!(lock(&logs.0.rings).1.len(), MAX_SERVICES);
+    }
+
+    #[test]
+    fn lines_say_the_time_of_the_machines_zone() {
+        let at: jiff::Timestamp = "2026-07-01T10:00:00.25Z".parse().unwrap();
+        let zone = |name: &str| TimeZone::get(name).unwrap();
+        assert_eq!(stamp(at, None), "2026-07-01T10:00:00.250Z");
+        assert_eq!(stamp(at, Some(&TimeZone::UTC)), "2026-07-01T10:00:00.250Z");
+        assert_eq!(
+            stamp(at, Some(&zone("Europe/Madrid"))),
+            "2026-07-01T12:00:00.250+02:00"
+        );
+        assert_eq!(
+            stamp(at, Some(&zone("America/St_Johns"))),
+            "2026-07-01T07:30:00.250-02:30"
+        );
     }
 
     #[tokio::test]

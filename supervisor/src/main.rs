@@ -11,8 +11,11 @@ use clap::Parser;
 #[command(name = "sarai-supervisor", version)]
 struct Arguments {
     /// Run as an ordinary process with everything below this folder.
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "check_setup")]
     native: Option<PathBuf>,
+    /// Only say what is wrong with this sarai.toml, line by line; ends with 1 if anything is.
+    #[arg(long, value_name = "FILE", conflicts_with = "native")]
+    check_setup: Option<PathBuf>,
     /// Where the gateway listens; otherwise sarai.toml decides (default 0.0.0.0:8443).
     #[arg(long, value_name = "ADDR:PORT", requires = "native")]
     listen: Option<SocketAddr>,
@@ -27,6 +30,9 @@ fn main() -> ExitCode {
         sarai_supervisor::run::pid1();
     }
     let arguments = Arguments::parse();
+    if let Some(file) = arguments.check_setup {
+        return sarai_supervisor::run::check_setup(&file);
+    }
     let Some(dir) = arguments.native else {
         eprintln!("sarai-supervisor: --native DIR is needed");
         return ExitCode::from(2);

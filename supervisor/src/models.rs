@@ -154,7 +154,10 @@ fn hand_over(file: &std::fs::File) {
 
 /// Whom this machine believes, as of now.
 pub fn keyring(app: &Shared) -> Result<Keyring, TrustError> {
-    let keyring = Keyring::load_dir(&app.layout.etc.join("keyring"))?;
+    let mut keyring = Keyring::load_dir(&app.layout.etc.join("keyring"))?;
+    for certificate in &app.config.certificates {
+        keyring = keyring.with_release(certificate.as_bytes())?;
+    }
     let identity = lock(&app.identity).clone();
     match identity {
         Some(identity) => keyring.with_device(&identity.device.certificate_bytes()?),

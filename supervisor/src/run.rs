@@ -15,7 +15,7 @@ use crate::app::{App, Shared};
 use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
 use crate::cgroup::{self, Kept, Tree};
-use crate::config::{Config, DEFAULT_HOSTNAME};
+use crate::config::{Config, DEFAULT_HOSTNAME, MAX_FILE, read_bounded};
 use crate::governor::book::Book;
 use crate::layout::{Layout, Mode};
 use crate::lock::Lock;
@@ -57,7 +57,8 @@ pub fn native(
     let problems = Problems::new(logs.clone());
     // Orphans of our children come to us, as they would to PID 1.
     let _ = nix::sys::prctl::set_child_subreaper(true);
-    let mut config = read_config(&layout, &problems);
+    let mut config = read_config(&layout, &problems, None);
+    logs.zone(config.zone.clone());
     if let Some(listen) = listen {
         config.listen = listen;
     }
@@ -118,20 +119,24 @@ pub fn pid1() -> ! {
     logs.say(&format!("SARAi {}", env!("CARGO_PKG_VERSION")));
     let steps = Steps::new(&logs, &problems);
     steps.run("mounts", || mounted);
-    let config = read_config(&layout, &problems);
+    let (found, setup) = boot::first(&steps);
+    let config = read_config(&layout, &problems, setup.as_deref());
+    logs.zone(config.zone.clone());
+    steps.run("keys", || boot::setup::hand_out(&config, &layout.run));
     let hostname = config
         .hostname
         .clone()
         .unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
     let mut tree = None;
-    // Before anything grows: what is allocated now is billed to the group this process is in now.
+    // Before anything grows: what is allocated now is billed to the group this process is in now. The budget is a
+    // setting, and the settings are on a disk: what was read until here is a few pages.
     steps.run("cgroups", || {
         let (made, said) = take_tree(Path::new(cgroup::ROOT), &config)
             .map_err(|e| format!("no memory budget is enforced: {e}"))?;
         tree = Some(made);
         said
     });
-    let oldest = boot::run(&steps, &layout, &hostname);
+    let oldest = boot::run(&steps, &layout, &hostname, &found);
     let pieces = Pieces {
         started,
         layout,
@@ -180,8 +185,40 @@ fn hook_panics(logs: &Logs) {
     std::panic::set_hook(Box::new(move |info| logs.say(&format!("panic: {info}"))));
 }
 
-fn read_config(layout: &Layout, problems: &Problems) -> Config {
-    let (config, wrong) = Config::load(&layout.etc.join("sarai.toml"), layout.mode);
+/// Says what is wrong with a file of settings, as the machine will on its console.
+#[must_use]
+pub fn check_setup(file: &Path) -> ExitCode {
+    let text = match read_bounded(file, MAX_FILE) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            eprintln!("sarai-supervisor: {} is not there", file.display());
+            return ExitCode::from(2);
+        }
+        Err(e) => {
+            eprintln!("sarai-supervisor: {} cannot be read: {e}", file.display());
+            return ExitCode::from(2);
+        }
+    };
+    let (_, wrong) = Config::defaults(Mode::Pid1).over(&text);
+    for problem in &wrong {
+        println!("{problem}");
+    }
+    if wrong.is_empty() {
+        println!("{}: every setting is in order", file.display());
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The settings, with those of the boot partition's `setup` over them.
+fn read_config(layout: &Layout, problems: &Problems, setup: Option<&str>) -> Config {
+    let (mut config, mut wrong) = Config::load(&layout.etc.join("sarai.toml"), layout.mode);
+    if let Some(text) = setup {
+        let (over, more) = config.over(text);
+        config = over;
+        wrong.extend(more.into_iter().map(|text| format!("boot partition: {text}")));
+    }
     for (n, text) in wrong.into_iter().enumerate() {
         problems.set(&format!("setting {n:03}"), text);
     }
@@ -277,6 +314,7 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
     if let Some(watchdog) = &watchdog {
         guard("buttons", |app| Box::pin(power::buttons(app)));
         guard("dhcp", |app| Box::pin(boot::dhcp::run(app)));
+        boot::ntp::start(&app);
         guard("clock", |app| Box::pin(boot::clock::keep(app)));
         guard("console", |app| Box::pin(console::run(app)));
         let (watchdog, shared) = (watchdog.clone(), Arc::clone(&app));

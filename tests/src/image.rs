@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::model::Artifact;
 use crate::publisher::Publisher;
 use crate::tree;
-use crate::vm::Machine;
+use crate::vm::{Bus, Card, Machine};
 
 /// An image in a folder of its own.
 #[derive(Debug)]
@@ -46,20 +46,23 @@ impl Image {
         crate::model::write_manifest(&me.path("manifest.toml"), artifacts)?;
         let settings = format!("profile = \"{}\"\n{settings}\n", crate::model::PROFILE);
         fs::write(me.path("sarai.toml"), settings)?;
-        let output = Command::new(tree::root().join("scripts/build-vm-image"))
-            .arg("--quiet")
-            .arg("--out")
-            .arg(me.path("out"))
-            .arg("--keyring")
-            .arg(me.path("keyring"))
-            .arg("--models")
-            .arg(me.path("models"))
-            .arg("--manifest")
-            .arg(me.path("manifest.toml"))
-            .arg("--settings")
-            .arg(me.path("sarai.toml"))
-            .output()
-            .context("run scripts/build-vm-image")?;
+        me.build(&[])?;
+        Ok(me)
+    }
+
+    fn build(&self, more: &[&str]) -> Result<()> {
+        let mut command = Command::new(tree::root().join("scripts/build-vm-image"));
+        command.arg("--quiet").args(more);
+        for (option, below) in [
+            ("--out", "out"),
+            ("--keyring", "keyring"),
+            ("--models", "models"),
+            ("--manifest", "manifest.toml"),
+            ("--settings", "sarai.toml"),
+        ] {
+            command.arg(option).arg(self.path(below));
+        }
+        let output = command.output().context("run scripts/build-vm-image")?;
         ensure!(
             output.status.success(),
             "scripts/build-vm-image: {}\n{}{}",
@@ -67,7 +70,50 @@ impl Image {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(me)
+        Ok(())
+    }
+
+    /// The image as one for `scripts/flash`, packed and signed.
+    pub fn flashable(&self) -> Result<PathBuf> {
+        let raw = self.path("sarai.img");
+        self.build(&["--disk", &raw.to_string_lossy()])?;
+        let packed = self.path("sarai.img.zst");
+        let status = Command::new("zstd")
+            .args(["-q", "-1", "-f", "--rm"])
+            .arg(&raw)
+            .arg("-o")
+            .arg(&packed)
+            .status()
+            .context("run zstd")?;
+        ensure!(status.success(), "zstd ended with {status}");
+        self.publisher.sign(&packed)?;
+        Ok(packed)
+    }
+
+    /// Runs `scripts/flash` of `image` to the file `disk`, which is made if needed. What it said.
+    pub fn flash(&self, image: &Path, disk: &Path, more: &[&str]) -> Result<String> {
+        let output = Command::new(tree::root().join("scripts/flash"))
+            .arg(image)
+            .arg("--file")
+            .arg(disk)
+            .arg("--yes")
+            .arg("--keyring")
+            .arg(self.path("keyring"))
+            .arg("--manifest")
+            .arg(self.path("manifest.toml"))
+            .arg("--store")
+            .arg(self.path("models"))
+            .args(more)
+            .env("SARAI_PROGRAMS", tree::binaries()?)
+            .output()
+            .context("run scripts/flash")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.success(),
+            "scripts/flash: {}\n{said}",
+            output.status
+        );
+        Ok(said)
     }
 
     /// A path in the image's folder.
@@ -89,6 +135,9 @@ impl Image {
             kernel: self.path("out/vmlinuz"),
             initramfs: self.path("out/initramfs.img"),
             disk,
+            bus: Bus::default(),
+            card: Card::default(),
+            firmware: false,
             append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10 quiet".to_owned(),
             memory: 1536,
             cpus: 2,

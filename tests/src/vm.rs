@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+/// UEFI for virtual machines (package ovmf).
+const FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
+
 /// What to boot.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -21,14 +24,56 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// Initial RAM file system: the appliance's root.
     pub initramfs: PathBuf,
-    /// Data disk, raw; `None` boots without one.
+    /// Disk, raw; `None` boots without one.
     pub disk: Option<PathBuf>,
+    /// What the disk hangs on.
+    pub bus: Bus,
+    /// The network card.
+    pub card: Card,
+    /// Started from the disk by UEFI firmware; kernel and initramfs are then those on the disk.
+    pub firmware: bool,
     /// Kernel command line after the console's settings.
     pub append: String,
     /// Memory, MiB.
     pub memory: u32,
     /// CPUs.
     pub cpus: u32,
+}
+
+/// What a disk hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bus {
+    /// `vda`.
+    #[default]
+    Virtio,
+    /// `sda`.
+    Ahci,
+    /// `nvme0n1`.
+    Nvme,
+    /// `sda`, made to be pulled out.
+    Usb,
+}
+
+impl Bus {
+    fn devices(self) -> &'static [&'static str] {
+        match self {
+            Self::Virtio => &["virtio-blk-pci,drive=data"],
+            // The machine's chipset has the controller.
+            Self::Ahci => &["ide-hd,drive=data,bus=ide.0"],
+            Self::Nvme => &["nvme,drive=data,serial=sarai"],
+            Self::Usb => &["qemu-xhci", "usb-storage,drive=data,removable=on"],
+        }
+    }
+}
+
+/// A network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Card {
+    /// The emulator's own.
+    #[default]
+    Virtio,
+    /// Intel's.
+    E1000e,
 }
 
 /// A machine that runs. It is killed on drop, as by a power cut.
@@ -77,12 +122,23 @@ impl Vm {
                 "-netdev",
                 &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443"),
             ])
-            .args(["-device", "virtio-net-pci,netdev=lan"])
-            .arg("-kernel")
-            .arg(&machine.kernel)
-            .arg("-initrd")
-            .arg(&machine.initramfs)
-            .args(["-append", &format!("console=ttyS0,115200 {}", machine.append)]);
+            .args([
+                "-device",
+                match machine.card {
+                    Card::Virtio => "virtio-net-pci,netdev=lan",
+                    Card::E1000e => "e1000e,netdev=lan",
+                },
+            ]);
+        if machine.firmware {
+            command.args(["-bios", FIRMWARE]);
+        } else {
+            command
+                .arg("-kernel")
+                .arg(&machine.kernel)
+                .arg("-initrd")
+                .arg(&machine.initramfs)
+                .args(["-append", &format!("console=ttyS0,115200 {}", machine.append)]);
+        }
         if let Some(disk) = &machine.disk {
             // `directsync`: what the guest flushed is on the file, what it did not is what a power cut loses.
             command
@@ -93,7 +149,13 @@ impl Vm {
                         disk.display()
                     ),
                 ])
-                .args(["-device", "virtio-blk-pci,drive=data"]);
+                .args(
+                    machine
+                        .bus
+                        .devices()
+                        .iter()
+                        .flat_map(|device| ["-device", device]),
+                );
         }
         let mut qemu = command
             .stdin(Stdio::piped())

@@ -16,7 +16,8 @@ use sarai_wire::control::ServiceStatus;
 use serde_json::json;
 
 use crate::common::{
-    Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, change_on_disk, pair, patient,
+    Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, ask_until_primary, change_on_disk,
+    pair, patient,
 };
 
 /// These texts stand on the console in this order.
@@ -338,7 +339,7 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
         second.console
     );
     let client = second.client_with(&ca, &secret).unwrap();
-    assert_eq!(ask_until_answered(&client).unwrap()["fallback"], false);
+    ask_until_primary(&client).unwrap();
     let human = second.sarai("status").unwrap();
     assert!(
         human.contains("fs-verity") && human.contains("primary"),

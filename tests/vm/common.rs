@@ -175,3 +175,12 @@ pub fn change_on_disk(disk: &Path, model: &Artifact) -> Result<()> {
     ensure!(changed > 0, "the model's blocks were not found on the disk");
     Ok(())
 }
+
+/// Asks until the primary answers: on a loaded machine the fallback may be ready before it.
+pub fn ask_until_primary(client: &Client) -> Result<Value> {
+    sarai_tests::tree::wait_for("an answer of the primary", BOOT, || {
+        let omni = ask(client)?;
+        ensure!(omni["fallback"] == false, "the fallback answered: {omni}");
+        Ok(omni)
+    })
+}

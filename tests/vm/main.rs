@@ -8,5 +8,6 @@ mod boot;
 mod common;
 mod cuts;
 mod damage;
+mod firstboot;
 mod memory;
 mod sandbox;

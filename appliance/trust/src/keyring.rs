@@ -63,11 +63,27 @@ impl Keyring {
         Ok(keyring)
     }
 
+    /// Adds the release certificates in `bytes`, armoured or not, of which there must be one at least: at most 1 MiB,
+    /// and 256 certificates in all.
+    pub fn with_release(mut self, bytes: &[u8]) -> Result<Self, TrustError> {
+        let path = Path::new("settings");
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(refused(path, format!("it exceeds {MAX_FILE} bytes")));
+        }
+        self.add(path, bytes)?;
+        Ok(self)
+    }
+
     fn add_file(&mut self, path: &Path) -> Result<(), TrustError> {
         let bytes = store::read_bounded(path, MAX_FILE)?
             .ok_or_else(|| refused(path, format!("it exceeds {MAX_FILE} bytes")))?;
+        self.add(path, &bytes)
+    }
+
+    /// `path` is where the bytes are from, for the error.
+    fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
         let mut found = false;
-        for cert in CertParser::from_bytes(&bytes).map_err(|e| refused(path, e))? {
+        for cert in CertParser::from_bytes(bytes).map_err(|e| refused(path, e))? {
             let cert = cert
                 .map_err(|e| refused(path, e.root_cause()))?
                 .strip_secret_key_material();

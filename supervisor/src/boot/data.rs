@@ -1,36 +1,23 @@
-//! The data partition: found by its label, whatever disk it is on. Without it the machine runs from memory and says
-//! so.
+//! The data partition, mounted. Without it the machine runs from memory and says so.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount as mount_fs, umount2};
 
-/// Label of the data partition's ext4.
-pub const LABEL: &str = "SARAI-DATA";
-/// Time disks have to appear.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Where an ext superblock begins, bytes.
-const SUPERBLOCK: u64 = 1024;
+use super::disk::content::{Content, Ext, LABEL};
+use super::disk::make;
 
-/// Mounts the data partition at `target`, or memory instead.
-pub fn mount(target: &Path) -> Result<String, String> {
+/// Mounts `device` at `target`, or memory instead, where there is none for the reason given.
+pub fn mount(target: &Path, device: Result<&Path, String>) -> Result<String, String> {
     fs::create_dir_all(target).map_err(|e| format!("cannot make {}: {e}", target.display()))?;
-    let begun = Instant::now();
-    let reason = loop {
-        if let Some(device) = find(Path::new("/sys/class/block"), Path::new("/dev")) {
-            match mount_device(&device, target) {
-                Ok(()) => return Ok(format!("{} mounted", device.display())),
-                Err(e) => break format!("{} is damaged: {e}", device.display()),
-            }
-        }
-        if begun.elapsed() > PATIENCE {
-            break format!("no partition is labelled {LABEL}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    let reason = match device {
+        Ok(device) => match mount_device(device, target) {
+            Ok(said) => return Ok(said),
+            Err(e) => format!("{} is damaged: {e}", device.display()),
+        },
+        Err(reason) => reason,
     };
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let instead = mount_fs(
@@ -47,7 +34,42 @@ pub fn mount(target: &Path) -> Result<String, String> {
     Err(format!("{reason}; {outcome}"))
 }
 
-fn mount_device(device: &Path, target: &Path) -> Result<(), String> {
+fn mount_device(device: &Path, target: &Path) -> Result<String, String> {
+    let mut said = format!("{} mounted", device.display());
+    let ext = match make::look(device)? {
+        Content::Data(ext) => ext,
+        other => return Err(format!("no data partition is on it, but: {other:?}")),
+    };
+    match make::mend(device, &ext) {
+        Ok(None) => {}
+        Ok(Some(mended)) => said = format!("{said}; {mended}"),
+        // What cannot be mended may still be read.
+        Err(e) => said = format!("{said}; it has errors and is not mended: {e}"),
+    }
+    mount_writable(device, target)?;
+    match grow(device, target, &ext) {
+        Ok(None) => {}
+        Ok(Some(bytes)) => said = format!("{said}; grown to {} MiB", bytes >> 20),
+        Err(e) => said = format!("{said}; {e}"),
+    }
+    Ok(said)
+}
+
+/// Lets the file system fill its device, where that became larger. Its new size, if it has one.
+fn grow(device: &Path, target: &Path, ext: &Ext) -> Result<Option<u64>, String> {
+    let mut file = fs::File::open(device).map_err(|e| e.to_string())?;
+    let bytes = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(|e| e.to_string())?;
+    if !make::grow(target, ext.bytes, bytes)? {
+        return Ok(None);
+    }
+    // The kernel leaves a last group out that is too small for its own tables.
+    Ok(match make::look(device) {
+        Ok(Content::Data(now)) if now.bytes > ext.bytes => Some(now.bytes),
+        _ => None,
+    })
+}
+
+fn mount_writable(device: &Path, target: &Path) -> Result<(), String> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
     mount_fs(
         Some(device),
@@ -71,12 +93,14 @@ fn mount_device(device: &Path, target: &Path) -> Result<(), String> {
     }
 }
 
-/// The block device that carries the label.
-fn find(class: &Path, dev: &Path) -> Option<PathBuf> {
+/// The block device that carries the label, those whose names begin with `except` left out.
+#[must_use]
+pub fn find(class: &Path, dev: &Path, except: Option<&str>) -> Option<PathBuf> {
     let mut names: Vec<String> = fs::read_dir(class)
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| except.is_none_or(|except| !name.starts_with(except)))
         .collect();
     names.sort();
     names
@@ -87,14 +111,11 @@ fn find(class: &Path, dev: &Path) -> Option<PathBuf> {
 
 /// Label of an ext2/3/4 file system.
 fn label(device: &Path) -> io::Result<String> {
-    let mut block = [0; 256];
-    File::open(device)?.read_exact_at(&mut block, SUPERBLOCK)?;
-    if block[0x38..0x3a] != [0x53, 0xef] {
-        return Err(io::Error::other("no ext file system"));
-    }
-    let label = &block[0x78..0x88];
-    let end = label.iter().position(|byte| *byte == 0).unwrap_or(label.len());
-    Ok(String::from_utf8_lossy(&label[..end]).into_owned())
+    use std::os::unix::fs::FileExt;
+    let mut block = [0; 1024];
+    fs::File::open(device)?.read_exact_at(&mut block, 1024)?;
+    let ext = Ext::parse(&block).ok_or_else(|| io::Error::other("no ext file system"))?;
+    Ok(ext.label)
 }
 
 /// At shutdown: unmounts, or at least makes read-only.
@@ -133,8 +154,9 @@ mod tests {
             fs::write(dev.join(name), bytes).unwrap();
         }
         fs::write(class.join("gone"), "").unwrap();
-        assert_eq!(find(&class, &dev), Some(dev.join("vda")));
+        assert_eq!(find(&class, &dev, None), Some(dev.join("vda")));
+        assert_eq!(find(&class, &dev, Some("vda")), None);
         fs::remove_file(dev.join("vda")).unwrap();
-        assert_eq!(find(&class, &dev), None);
+        assert_eq!(find(&class, &dev, None), None);
     }
 }

@@ -1,25 +1,30 @@
-//! Addresses by DHCP: one busybox `udhcpc` a wired interface, supervised like any other service, and the lease file
-//! that its script writes.
+//! Addresses. By DHCP: one busybox `udhcpc` a wired interface, supervised like any other service, and the lease file
+//! that its script writes. Or a fixed one: the same script is told that it was bound.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::{lease, links};
 use crate::app::App;
-use crate::config::read_bounded;
+use crate::config::{StaticAddress, read_bounded};
+use crate::reaper::Exit;
 use crate::service::plain;
-use crate::spawn::Spec;
-use crate::tasks;
+use crate::spawn::{self, Spec};
+use crate::{network, tasks};
 
 /// Applies an address; written beside the image.
 const SCRIPT: &str = "/usr/lib/sarai/udhcpc-script";
 const BUSYBOX: &str = "/bin/busybox";
 /// Most interfaces that ask for an address.
 const MAX_INTERFACES: usize = 4;
+/// Longest time for setting a fixed address.
+const SET: Duration = Duration::from_secs(30);
 /// Time between two looks at interfaces and lease.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -33,9 +38,21 @@ pub async fn run(app: App) {
     let mut served = BTreeSet::new();
     let mut last = None;
     loop {
-        for name in links::wired(Path::new("/sys/class/net")) {
-            let wanted = app.config.interface.as_ref().is_none_or(|only| *only == name);
-            if wanted && served.len() < MAX_INTERFACES && !served.contains(&name) {
+        let wired = links::wired(Path::new("/sys/class/net")).into_iter();
+        let settings = &app.config.network;
+        let mut wanted = wired.filter(|name| settings.interface.as_ref().is_none_or(|only| only == name));
+        if let Some(fixed) = &settings.fixed {
+            // The first of them keeps it; a link that went and came back has lost it.
+            if let Some(name) = wanted.next() {
+                if !network::global_addresses().contains(&IpAddr::V4(fixed.address)) {
+                    set(&app, &name, fixed).await;
+                }
+                served.insert(name);
+            }
+        }
+        for name in wanted {
+            let dhcp = settings.fixed.is_none();
+            if dhcp && served.len() < MAX_INTERFACES && !served.contains(&name) {
                 start(&app, &name);
                 served.insert(name);
             }
@@ -56,6 +73,61 @@ pub async fn run(app: App) {
     }
 }
 
+/// Gives an interface the fixed address.
+async fn set(app: &App, interface: &str, fixed: &StaticAddress) {
+    let topic = format!("link {interface}");
+    let group = app.tree.as_ref().map(|tree| tree.procs("house")).transpose();
+    let spec = Spec {
+        args: vec!["bound".into()],
+        cpus: app.cores.house.clone(),
+        cgroup: group.ok().flatten(),
+        env: environment(interface, fixed)
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        confined: false,
+        ..Spec::new(SCRIPT)
+    };
+    let done = links::up(interface)
+        .and_then(|()| spawn::spawn(&app.reaper, &spec))
+        .map_err(|e| e.to_string());
+    let outcome = match done {
+        Ok(mut child) => match tokio::time::timeout(SET, &mut child.exit).await {
+            Ok(Ok(Exit::Code(0))) => Ok(()),
+            Ok(Ok(exit)) => Err(exit.to_string()),
+            Ok(Err(_)) => Err("it was lost".to_owned()),
+            Err(_) => {
+                app.reaper.signal_group(child.pid, Signal::SIGKILL);
+                Err("it did not end".to_owned())
+            }
+        },
+        Err(e) => Err(e),
+    };
+    match outcome {
+        Ok(()) => app.problems.clear(&topic),
+        Err(e) => app.problems.set(
+            &topic,
+            format!("{interface} cannot get the address {}: {e}", fixed.address),
+        ),
+    }
+}
+
+/// What the script reads.
+fn environment(interface: &str, fixed: &StaticAddress) -> Vec<(&'static str, String)> {
+    let dns: Vec<String> = fixed.dns.iter().map(ToString::to_string).collect();
+    vec![
+        ("PATH", "/bin:/sbin:/usr/bin:/usr/sbin".to_owned()),
+        ("interface", interface.to_owned()),
+        ("ip", fixed.address.to_string()),
+        ("mask", fixed.prefix.to_string()),
+        (
+            "router",
+            fixed.router.map(|router| router.to_string()).unwrap_or_default(),
+        ),
+        ("dns", dns.join(" ")),
+    ]
+}
+
 fn tell(app: &App, read: &Result<Option<lease::Lease>, String>) {
     match read {
         Ok(Some(lease)) => {
@@ -65,6 +137,7 @@ fn tell(app: &App, read: &Result<Option<lease::Lease>, String>) {
                 lease.interface, lease.address, lease.prefix
             ));
         }
+        Ok(None) if app.config.network.fixed.is_some() => {}
         Ok(None) => app
             .problems
             .set("lease", "no network address yet: no DHCP server has answered"),

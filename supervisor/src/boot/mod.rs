@@ -12,15 +12,20 @@ use crate::layout::Layout;
 use crate::logs::Logs;
 use crate::problems::Problems;
 
+use disk::Found;
+
 pub mod clock;
 pub mod data;
 pub mod dhcp;
+pub mod disk;
 pub mod early;
 pub mod entropy;
 pub mod lease;
 pub mod links;
 pub mod modules;
 pub mod mounts;
+pub mod ntp;
+pub mod setup;
 pub mod sysctls;
 
 /// Where the image keeps the time it was built at.
@@ -67,9 +72,75 @@ pub fn console() -> Option<File> {
     File::options().write(true).open("/dev/console").ok()
 }
 
-/// All steps up to the point where the machine has its devices, its data and its time.
-pub fn run(steps: &Steps<'_>, layout: &Layout, hostname: &str) -> Timestamp {
+/// The steps before the settings are known: devices, the disk, the setup file on it. Where the data may be, and the
+/// text of that file.
+pub fn first(steps: &Steps<'_>) -> (Found, Option<String>) {
     steps.run("modules", || modules::load(Path::new(MODULES)));
+    let mut found = Found::Nothing("it was not looked for".to_owned());
+    steps.run("disk", || {
+        found = disk::find();
+        match &found {
+            Found::Boot(boot) => match &boot.note {
+                None => Ok(format!("{} carries the image", boot.disk.path().display())),
+                Some(note) => Err(note.clone()),
+            },
+            Found::Data(device) => Ok(format!(
+                "{} holds data, no disk carries an image",
+                device.display()
+            )),
+            // The step that wants the data says what that means.
+            Found::Nothing(why) => Ok(why.clone()),
+        }
+    });
+    let mut text = None;
+    if let Found::Boot(boot) = &found {
+        steps.run("setup", || {
+            text = setup::read(boot)?;
+            Ok(match &text {
+                Some(_) => format!("{} read from the boot partition", setup::FILE),
+                None => format!("no {} on the boot partition", setup::FILE),
+            })
+        });
+    }
+    (found, text)
+}
+
+/// The data partition: of the boot disk, made or made larger if need be; else whatever file system has its label.
+fn data(steps: &Steps<'_>, layout: &Layout, found: &Found) {
+    let mut device = Err(String::new());
+    match found {
+        Found::Boot(boot) => {
+            steps.run("partition", || {
+                let ready = disk::prepare(boot, &|text| steps.logs.say(&format!("partition: {text}")));
+                let elsewhere = || {
+                    let (class, dev) = (Path::new("/sys/class/block"), Path::new("/dev"));
+                    data::find(class, dev, Some(&boot.disk.name))
+                };
+                match ready {
+                    Ok(ready) => {
+                        let said = format!("{} {}", ready.device.display(), ready.did);
+                        device = Ok(ready.device);
+                        ready
+                            .problem
+                            .map_or(Ok(said.clone()), |problem| Err(format!("{said}; {problem}")))
+                    }
+                    Err(why) => {
+                        device = elsewhere().ok_or_else(|| why.clone());
+                        Err(why)
+                    }
+                }
+            });
+        }
+        Found::Data(found) => device = Ok(found.clone()),
+        Found::Nothing(why) => device = Err(why.clone()),
+    }
+    steps.run("data", || {
+        data::mount(&layout.data, device.as_deref().map_err(Clone::clone))
+    });
+}
+
+/// All steps up to the point where the machine has its devices, its data and its time.
+pub fn run(steps: &Steps<'_>, layout: &Layout, hostname: &str, found: &Found) -> Timestamp {
     steps.run("hostname", || {
         nix::unistd::sethostname(hostname)
             .map(|()| hostname.to_owned())
@@ -80,7 +151,7 @@ pub fn run(steps: &Steps<'_>, layout: &Layout, hostname: &str) -> Timestamp {
             .map(|()| "up".to_owned())
             .map_err(|e| e.to_string())
     });
-    steps.run("data", || data::mount(&layout.data));
+    data(steps, layout, found);
     steps.run("folders", || {
         layout
             .make_folders()

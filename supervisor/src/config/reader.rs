@@ -111,6 +111,46 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// A list of at most `most` texts of which each stands alone: one for which `good` does not hold is named with
+    /// its line and left out, and so is what exceeds the number.
+    pub fn each(
+        &mut self,
+        key: &str,
+        most: usize,
+        good: impl Fn(&str) -> bool,
+        must: &str,
+        to: &mut Vec<String>,
+    ) {
+        let Some((value, span)) = self.take(key) else {
+            return;
+        };
+        let Some(items) = value.as_array() else {
+            self.complain(
+                key,
+                &span,
+                &format!("a list of at most {most}, each {must}"),
+                "the default",
+            );
+            return;
+        };
+        to.clear();
+        for item in items {
+            match item.get_ref().as_str().filter(|text| good(text)) {
+                Some(text) if to.len() < most => to.push(text.to_owned()),
+                Some(_) => {
+                    self.complain(
+                        key,
+                        &item.span(),
+                        &format!("one of at most {most}"),
+                        "the first of them",
+                    );
+                    return;
+                }
+                None => self.complain(key, &item.span(), must, "the others"),
+            }
+        }
+    }
+
     /// A whole number within `bounds`.
     pub fn whole<N>(&mut self, key: &str, bounds: RangeInclusive<N>, to: &mut N)
     where
