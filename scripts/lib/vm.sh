@@ -96,7 +96,7 @@ vm_command() {
   printf '%s\n' "$line" >"$dir/console"
   # The terminal shows the line as it is typed; what follows until the next prompt is the answer.
   vm_wait_console "$dir" "$offset" "$prompt" "$3" || return 1
-  tail -c "+$((offset + 1))" "$dir/console.log" | tr -d '\r' | sed "1d; /^$prompt/d"
+  tail -c "+$((offset + 1))" "$dir/console.log" | tr -d '\r' | sed $'s/\x1b\\[[?0-9;]*[A-Za-z]//g' | sed "1d; /^$prompt/d"
 }
 
 # vm_stop DIR: asks the machine to shut down, then insists.

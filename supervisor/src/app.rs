@@ -11,6 +11,7 @@ use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Checkpoints;
+use crate::boot_time::Marks;
 use crate::cgroup::{Kept, Tree};
 use crate::config::Config;
 use crate::cores::Assignment;
@@ -32,6 +33,8 @@ pub type App = Arc<Shared>;
 pub struct Shared {
     /// When the supervisor started.
     pub started: Instant,
+    /// Moments on the way up.
+    pub marks: Marks,
     /// Where everything is.
     pub layout: Layout,
     /// The admin's settings.
@@ -74,6 +77,8 @@ pub struct Shared {
     pub certified: watch::Sender<bool>,
     /// Addresses clients can use.
     pub addresses: Mutex<BTreeSet<IpAddr>>,
+    /// Name under which the local network is told of this machine, without a domain, while it is.
+    pub announced: Mutex<Option<String>>,
     /// The gateway's listening socket, once bound, and the port it has.
     pub tcp: Mutex<Option<(Arc<OwnedFd>, u16)>>,
     /// The way to the end of everything.

@@ -10,8 +10,10 @@ use sarai_wire::bounds;
 
 use crate::layout::Mode;
 
+mod reach;
 mod reader;
 mod setup;
+pub use reach::Reach;
 use reader::Section;
 pub use setup::{Network, StaticAddress};
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub terminals: Vec<String>,
     /// Whether the audit log keeps the texts of requests and answers.
     pub audit_content: bool,
+    /// How the machine is reached besides its API.
+    pub reach: Reach,
     /// How the machine gets its address.
     pub network: Network,
     /// Time zone of the log and of the nightly hour.
@@ -100,6 +104,7 @@ impl Config {
             budget: DEFAULT_BUDGET,
             terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
             audit_content: false,
+            reach: Reach::defaults(mode),
             network: Network::default(),
             zone: TimeZone::UTC,
             ntp: Vec::new(),
@@ -175,6 +180,7 @@ impl Config {
                 &mut config.terminals,
             );
         });
+        top.section("reach", |s| reach::reach(s, &mut config.reach));
         top.section("audit", |s| s.flag("content", &mut config.audit_content));
         top.section("network", |s| setup::network(s, &mut config.network));
         top.section("time", |s| setup::time(s, &mut config.zone, &mut config.ntp));
@@ -303,7 +309,7 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (config, problems) = parse(
-            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(config.hostname.as_deref(), Some("kitchen"));
@@ -317,7 +323,7 @@ mod tests {
         assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
         assert_eq!(config.budget, 1 << 30);
         assert_eq!(config.terminals, ["hvc0"]);
-        assert!(config.audit_content);
+        assert!(config.audit_content && config.reach.announce);
         assert_eq!(config.network.interface.as_deref(), Some("enp1s0"));
     }
 

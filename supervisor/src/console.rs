@@ -74,8 +74,12 @@ fn block(status: &Status) -> String {
         lines.push("  no network address yet".to_owned());
     }
     lines.extend(status.urls.iter().map(|url| format!("  {url}")));
+    lines.extend(status.announced.iter().map(|name| format!("  {name}")));
     if let Some(fingerprint) = &status.ca_fingerprint {
         lines.push(format!("  CA SHA-256 {fingerprint}"));
+    }
+    if let Some(fingerprint) = &status.ssh_fingerprint {
+        lines.push(format!("  SSH {fingerprint}"));
     }
     lines.push(format!("  {}", if status.ready { "ready" } else { "not ready" }));
     lines.extend(status.problems.iter().map(|problem| format!("  ! {problem}")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sarai_trust::manifest::Role;
-use sarai_wire::control::{MAX_LINE, Reply, Request};
+use sarai_wire::control::{MAX_LINE, Reply, Request, SshKeyInfo};
 use sarai_wire::descriptors;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::{App, Shared};
+use crate::identity::authorized::{Authorized, AuthorizedError};
 use crate::identity::{self, keys};
 use crate::power::Power;
 use crate::problems::lock;
@@ -202,6 +203,11 @@ async fn answer(app: &App, request: Request) -> Reply {
             Ok(()) => Reply::Ok,
             Err(message) => Reply::Error { message },
         },
+        Request::SshKeysAdd { key } => ssh_keys(app, move |keys| keys.add(&key).map(|key| vec![key])).await,
+        Request::SshKeysList => ssh_keys(app, |keys| keys.list()).await,
+        Request::SshKeysRemove { fingerprint } => {
+            ssh_keys(app, move |keys| keys.remove(&fingerprint).map(|()| Vec::new())).await
+        }
         Request::Restart { service } => {
             let names = app.orders.names();
             if !names.contains(&service) {
@@ -319,6 +325,32 @@ async fn keys<T: Send + 'static>(
         app.orders.give(GATEWAY, Order::Reload, RELOAD).await;
     }
     Ok(value)
+}
+
+/// Works on the keys that may come in by SSH, and hands them out as they are then.
+async fn ssh_keys(
+    app: &App,
+    work: impl FnOnce(&Authorized<'_>) -> Result<Vec<SshKeyInfo>, AuthorizedError> + Send + 'static,
+) -> Reply {
+    // One at a time: each reads, changes and writes the whole file.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let worker = App::clone(app);
+    let outcome = tokio::task::spawn_blocking(move || {
+        let _one = lock(&ONE);
+        let keys = Authorized(&worker.layout);
+        let shown = work(&keys)?;
+        keys.hand_out()?;
+        Ok::<_, AuthorizedError>(shown)
+    });
+    match outcome.await {
+        Ok(Ok(keys)) => Reply::SshKeys { keys },
+        Ok(Err(e)) => Reply::Error {
+            message: format!("failed to {e}"),
+        },
+        Err(e) => Reply::Error {
+            message: format!("failed to work on the keys: {e}"),
+        },
+    }
 }
 
 fn change_keys<T>(

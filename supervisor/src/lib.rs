@@ -17,11 +17,13 @@
 //! | [`service`] | life of each service: a pure state machine and the drivers around it |
 //! | [`governor`] | the memory ladder: quality is given up in steps to stay inside the budget |
 //! | [`control`], [`status`], [`logs`], [`problems`] | what an admin sees and asks |
+//! | [`boot_time`] | what the way up took |
 //! | [`watchdog`], [`power`], [`console`] | the machine's own edges |
 
 pub mod app;
 pub mod audit;
 pub mod boot;
+pub mod boot_time;
 pub mod cgroup;
 pub mod config;
 pub mod console;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::app::{App, Shared};
+use crate::boot_time::Mark;
 use crate::identity::pki::{Names, Validity};
 use crate::identity::{self, Identity};
 use crate::problems::lock;
@@ -102,6 +103,7 @@ pub async fn certify(app: App) {
     loop {
         let names = Names {
             hostname: app.hostname.clone(),
+            announced: lock(&app.announced).clone().filter(|name| *name != app.hostname),
             addresses: global_addresses(),
         };
         lock(&app.addresses).clone_from(&names.addresses);
@@ -121,6 +123,7 @@ pub async fn certify(app: App) {
                         list.join(" ")
                     ));
                     issued = Some((names, validity));
+                    app.marks.set(Mark::Certified);
                     let first = !app.certified.send_replace(true);
                     if changed && !first {
                         app.orders

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::{App, Shared};
 use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
+use crate::boot_time::{Mark, Marks, since_boot};
 use crate::cgroup::{self, Kept, Tree};
 use crate::config::{Config, DEFAULT_HOSTNAME, MAX_FILE, read_bounded};
 use crate::governor::book::Book;
@@ -23,6 +24,7 @@ use crate::logs::{Echo, Logs, Writer};
 use crate::power::{self, Power};
 use crate::problems::Problems;
 use crate::reaper::Reaper;
+use crate::service::announcer::{ANNOUNCER, Announcer};
 use crate::service::driver::drive;
 use crate::service::engine::Engine;
 use crate::service::gateway::Gateway;
@@ -41,7 +43,7 @@ pub fn native(
     listen: Option<std::net::SocketAddr>,
     group: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
-    let started = Instant::now();
+    let (started, begun) = (Instant::now(), since_boot());
     let layout = Layout::native(dir).context("failed to prepare the folders")?;
     layout
         .check_socket_paths()
@@ -92,6 +94,7 @@ pub fn native(
     };
     let pieces = Pieces {
         started,
+        marks: Marks::begun(begun),
         layout,
         config,
         hostname,
@@ -106,7 +109,7 @@ pub fn native(
 
 /// Runs as PID 1. Never returns: whatever fails, the console and the control socket stay.
 pub fn pid1() -> ! {
-    let started = Instant::now();
+    let (started, begun) = (Instant::now(), since_boot());
     let mounted = boot::mounts::all();
     let _ = spawn::reserve_descriptors();
     let layout = Layout::image();
@@ -139,6 +142,7 @@ pub fn pid1() -> ! {
     let oldest = boot::run(&steps, &layout, &hostname, &found);
     let pieces = Pieces {
         started,
+        marks: Marks::begun(begun),
         layout,
         config,
         hostname,
@@ -227,6 +231,7 @@ fn read_config(layout: &Layout, problems: &Problems, setup: Option<&str>) -> Con
 
 struct Pieces {
     started: Instant,
+    marks: Marks,
     layout: Layout,
     config: Config,
     hostname: String,
@@ -257,6 +262,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         .context("failed to start the thread that signs the audit log")?;
     let app: App = Arc::new(Shared {
         started: pieces.started,
+        marks: pieces.marks,
         audit,
         layout: pieces.layout,
         hostname: pieces.hostname,
@@ -277,6 +283,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         identity: Mutex::default(),
         certified: watch::Sender::new(false),
         addresses: Mutex::default(),
+        announced: Mutex::default(),
         tcp: Mutex::default(),
         power,
         config: pieces.config,
@@ -306,6 +313,7 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
     };
     guard("reaper", |app| Box::pin(app.reaper.clone().run()));
     guard("signals", |app| Box::pin(power::signals(app)));
+    app.marks.set(Mark::Services);
     start_control(&app);
     guard("certificates", |app| Box::pin(network::certify(app)));
     start_services(&app);
@@ -316,6 +324,9 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
         guard("dhcp", |app| Box::pin(boot::dhcp::run(app)));
         boot::ntp::start(&app);
         guard("clock", |app| Box::pin(boot::clock::keep(app)));
+        if app.config.reach.ssh {
+            guard("ssh keys", |app| Box::pin(service::ssh::run(app)));
+        }
         guard("console", |app| Box::pin(console::run(app)));
         let (watchdog, shared) = (watchdog.clone(), Arc::clone(&app));
         tasks::guard("watchdog", app.problems.clone(), move || {
@@ -386,6 +397,11 @@ fn start_services(app: &App) {
     app.board
         .enter(service::GATEWAY, &user(spawn::GATEWAY), &app.cores.house);
     start_service(app, service::GATEWAY, move || Gateway::new(fallback));
+    if app.config.reach.announce {
+        app.board
+            .enter(ANNOUNCER, &user(spawn::ANNOUNCE), &app.cores.house);
+        start_service(app, ANNOUNCER, || Announcer);
+    }
 }
 
 fn start_service<P: Program>(app: &App, name: &str, make: impl Fn() -> P + Send + 'static) {

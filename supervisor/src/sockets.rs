@@ -45,16 +45,16 @@ pub fn unix(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The gateway's listener: bound once, kept for the life of the supervisor.
-pub fn gateway(app: &Shared) -> io::Result<Arc<OwnedFd>> {
+/// The gateway's listener and its port: bound once, kept for the life of the supervisor.
+pub fn gateway(app: &Shared) -> io::Result<(Arc<OwnedFd>, u16)> {
     let mut kept = lock(&app.tcp);
-    if let Some((listener, _)) = &*kept {
-        return Ok(Arc::clone(listener));
+    if let Some((listener, port)) = &*kept {
+        return Ok((Arc::clone(listener), *port));
     }
     let (listener, port) = tcp(app.config.listen)?;
     let listener = Arc::new(listener);
     *kept = Some((Arc::clone(&listener), port));
-    Ok(listener)
+    Ok((listener, port))
 }
 
 fn tcp(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {

@@ -277,7 +277,10 @@ fn sandboxed(site: &std::path::Path, required: bool) -> Spec<'static> {
     Spec {
         user: nix::unistd::geteuid().is_root().then_some(spawn::ENGINE),
         sandbox: Some(Sandbox {
-            program: Program::Gateway,
+            network: false,
+            connections: false,
+            devices: Vec::new(),
+            program: Some(Program::Gateway),
             code: code.iter().map(Into::into).collect(),
             read: Vec::new(),
             write: Vec::new(),

@@ -11,6 +11,7 @@ mod disk;
 mod footprint;
 mod lifecycle;
 mod openai;
+mod reach;
 mod sandbox;
 mod shapes;
 mod soak;

@@ -21,7 +21,13 @@ use crate::process::{self, Process};
 use crate::publisher::Publisher;
 use crate::tree;
 
-const PROGRAMS: [&str; 4] = ["sarai-supervisor", "sarai-engine", "sarai-gateway", "sarai"];
+const PROGRAMS: [&str; 5] = [
+    "sarai-supervisor",
+    "sarai-engine",
+    "sarai-gateway",
+    "sarai-announce",
+    "sarai",
+];
 /// Seconds any appliance of the tests may take to serve: tiny models, but a busy machine.
 pub const READY: Duration = Duration::from_secs(60);
 
@@ -46,6 +52,8 @@ pub struct Launch {
     pub group: Option<PathBuf>,
     /// The only CPUs it may use.
     pub cpus: Option<Vec<usize>>,
+    /// File of a network namespace.
+    pub network: Option<String>,
 }
 
 impl Launch {
@@ -57,6 +65,9 @@ impl Launch {
         if let Some(cpus) = &self.cpus {
             let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
             command.args(["taskset", "-c", &list.join(",")]);
+        }
+        if let Some(network) = &self.network {
+            command.args(["nsenter", &format!("--net={network}")]);
         }
         command.arg(program);
         command
@@ -164,7 +175,9 @@ impl Appliance {
             .append(true)
             .open(self.path("supervisor.log"))?;
         let program = self.path("bin/sarai-supervisor");
-        let mut command = if self.launch.group.is_some() || self.launch.cpus.is_some() {
+        let placed =
+            self.launch.group.is_some() || self.launch.cpus.is_some() || self.launch.network.is_some();
+        let mut command = if placed {
             self.launch.command(&program)
         } else {
             Command::new(program)

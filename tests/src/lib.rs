@@ -13,6 +13,7 @@
 //! | [`measure`] | memory, machine and tables of figures, for benches and the soak |
 //! | [`model`] | models, attested and signed |
 //! | [`image`] | the image for virtual machines, with the tests' own models and files laid over it |
+//! | [`lan`] | two machines on one wire, as network namespaces |
 //! | [`vm`] | the image in QEMU: serial console, QMP, forwarded port |
 //!
 //! The tests run the binaries of `target/release`; nothing here stands in for a piece of the appliance. What
@@ -25,6 +26,7 @@ pub mod born;
 pub mod client;
 pub mod gguf;
 pub mod image;
+pub mod lan;
 pub mod measure;
 pub mod model;
 pub mod process;

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 /// UEFI for virtual machines (package ovmf).
 const FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
+/// Letters at the end of a line that are looked for on the console.
+const ECHOED: usize = 24;
 
 /// What to boot.
 #[derive(Debug, Clone)]
@@ -85,6 +87,8 @@ pub struct Vm {
     qmp: PathBuf,
     /// Port of this host that leads to the guest's 443.
     pub port: u16,
+    /// Port of this host that leads to the guest's 22.
+    pub ssh: u16,
     folder: tempfile::TempDir,
 }
 
@@ -99,7 +103,7 @@ impl Vm {
     pub fn boot(machine: &Machine) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sarai-vm-").tempdir()?;
         let qmp = folder.path().join("qmp");
-        let port = free_port()?;
+        let (port, ssh) = (free_port()?, free_port()?);
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -120,7 +124,7 @@ impl Vm {
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args([
                 "-netdev",
-                &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443"),
+                &format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:443,hostfwd=tcp:127.0.0.1:{ssh}-:22"),
             ])
             .args([
                 "-device",
@@ -186,6 +190,7 @@ impl Vm {
             console,
             qmp,
             port,
+            ssh,
             folder,
         })
     }
@@ -246,7 +251,12 @@ impl Vm {
             .len();
         self.type_line(line)?;
         // The terminal echoes the line first; the answer lies between that and the prompt.
-        let echo = self.wait_for_after(from, line, deadline)?;
+        // A line longer than the terminal is wide is drawn anew with each letter: its end stands there once.
+        let tail: String = line
+            .chars()
+            .skip(line.chars().count().saturating_sub(ECHOED))
+            .collect();
+        let echo = self.wait_for_after(from, &tail, deadline)?;
         let end = self.wait_for_after(echo, prompt, deadline)?;
         let state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(String::from_utf8_lossy(&state.0[echo..end - prompt.len()]).into_owned())

@@ -19,6 +19,7 @@ use crate::common::{
     Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, ask_until_primary, change_on_disk,
     pair, patient,
 };
+use crate::ssh::{Admin, comes_in};
 
 /// These texts stand on the console in this order.
 fn in_order(console: &str, texts: &[&str]) -> Result<()> {
@@ -277,6 +278,9 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
         "fs-verity let root write"
     );
 
+    let admin = Admin::new().unwrap();
+    comes_in(&mut first, &mut root, &admin).unwrap();
+
     // An engine that dies comes back; nobody is left uncollected.
     let before = first.service("engine-primary").unwrap();
     root.run(&format!("kill -9 {}", before.pid.unwrap()), COMMAND)
@@ -340,6 +344,13 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
     );
     let client = second.client_with(&ca, &secret).unwrap();
     ask_until_primary(&client).unwrap();
+    // Who could come in still can, to the same machine.
+    sarai_tests::tree::wait_for("an answer over SSH", COMMAND, || {
+        let output = admin.run(second.vm.ssh, "admin", &[], "version")?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
+    })
+    .unwrap();
     let human = second.sarai("status").unwrap();
     assert!(
         human.contains("fs-verity") && human.contains("primary"),

@@ -11,3 +11,4 @@ mod damage;
 mod firstboot;
 mod memory;
 mod sandbox;
+mod ssh;

@@ -50,6 +50,20 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Everything a new client needs, with a key made for it: address, certificate, key, also as a QR code
+    Pair {
+        /// Name of the key [default: client-1, client-2, …]
+        name: Option<String>,
+        /// As JSON, the certificate itself included
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keys that may come in by SSH as `admin`
+    SshKeys {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SshKeysCommand,
+    },
     /// Log lines of the supervisor and its services
     Logs {
         /// Only this service's (`supervisor`, `engine-primary`, `engine-fallback`, `gateway`)
@@ -67,6 +81,13 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// What the way from power-on to an answer took, stage by stage (exit code 1 when the gateway took longer than
+    /// promised)
+    BootTime {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Stop a service and start it again; also leaves the crash-loop state
     Restart {
@@ -127,6 +148,28 @@ pub enum KeysCommand {
     Remove {
         /// Its name
         name: String,
+    },
+}
+
+/// What to do with the keys that may come in by SSH.
+#[derive(Debug, Subcommand)]
+pub enum SshKeysCommand {
+    /// Let a public key come in
+    Add {
+        /// The line of its file, as in id_ed25519.pub; quotes are not needed
+        #[arg(required = true, num_args = 1.., trailing_var_arg = true)]
+        key: Vec<String>,
+    },
+    /// Fingerprints, comments, and where each is from
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key that was added; sessions that are open stay open
+    Remove {
+        /// Its fingerprint, SHA256:…
+        fingerprint: String,
     },
 }
 

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use crate::editor::Editor;
 use crate::failure::Failure;
 
 /// Longest line, bytes. A terminal in its ordinary mode gives no more than this.
@@ -25,7 +26,7 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
     keep_on_interrupt();
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        say("Type help for the commands, Ctrl-D to leave.\n");
+        say("Type help for the commands, Tab to complete one, Ctrl-D to leave.\n");
     }
     // Not `Stdin`: its buffer would swallow what is meant for the command that runs next.
     let mut input = std::io::stdin()
@@ -33,15 +34,26 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         .try_clone_to_owned()
         .map(std::fs::File::from)
         .map_err(|e| Failure::failed(format!("read from standard input: {e}")))?;
+    let mut editor = terminal.then(Editor::new).flatten();
     loop {
-        say(PROMPT);
-        let line = match read_line(&mut input) {
+        let asked = match &mut editor {
+            Some(editor) => editor.ask(PROMPT, MAX_LINE),
+            None => {
+                say(PROMPT);
+                read_line(&mut input)
+            }
+        };
+        let line = match asked {
             Ok(Line::End) => {
-                say("\n");
+                if editor.is_none() {
+                    say("\n");
+                }
                 return Ok(());
             }
             Ok(Line::Interrupted) => {
-                say("\n");
+                if editor.is_none() {
+                    say("\n");
+                }
                 continue;
             }
             Ok(Line::TooLong) => {
@@ -103,10 +115,14 @@ fn keep_on_interrupt() {
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+pub enum Line {
+    /// A line.
     Text(String),
+    /// A line above the bound.
     TooLong,
+    /// Ctrl-C.
     Interrupted,
+    /// The end of the input.
     End,
 }
 
@@ -135,7 +151,7 @@ fn read_line(from: &mut impl Read) -> std::io::Result<Line> {
 }
 
 /// Splits a line into words: blanks separate, single and double quotes and the backslash quote, nothing expands.
-fn split(line: &str) -> Result<Vec<String>, &'static str> {
+pub fn split(line: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.chars();

@@ -135,6 +135,7 @@ pub fn unexpected(reply: &Reply) -> Failure {
         Reply::Status(_) => "status",
         Reply::Key { .. } => "key",
         Reply::Keys { .. } => "keys",
+        Reply::SshKeys { .. } => "ssh_keys",
         Reply::Audit { .. } => "audit",
         Reply::Log(_) => "log",
     };

@@ -11,12 +11,17 @@
 mod args;
 mod ask;
 mod audit;
+mod boot_time;
 mod console;
 mod control;
 mod discover;
+mod editor;
 mod failure;
 mod ladder;
+mod pair;
+mod qr;
 mod sandboxes;
+mod shell;
 mod sse;
 mod status;
 mod text;
@@ -28,15 +33,19 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use sarai_wire::control::{Reply, Request};
 
-use args::{Args, Command, KeysCommand, ModelsCommand};
+use args::{Args, Command, KeysCommand, ModelsCommand, SshKeysCommand};
 use control::Client;
 use failure::Failure;
 
 fn main() -> ExitCode {
     // A closed pipe (`sarai logs | head`) must end the program quietly instead of panicking in `println!`.
     control::default_sigpipe();
-    let args = Args::parse();
-    match run(args) {
+    let outcome = match shell::command() {
+        // As a login shell: what SSH clients ask for is one line.
+        Some(line) => shell::parse(&line).and_then(run),
+        None => run(Args::parse()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = writeln!(
@@ -98,12 +107,15 @@ fn run(args: Args) -> Result<(), Failure> {
             }
         }
         Command::Keys { command } => keys(connect()?, command),
+        Command::SshKeys { command } => ssh_keys(connect()?, command),
+        Command::Pair { name, json } => pair::run(connect()?, name, json),
         Command::Logs {
             service,
             lines,
             follow,
         } => logs(connect()?, service, lines, follow),
         Command::Audit { command } => audit::run(connect()?, &command),
+        Command::BootTime { json } => boot_time::run(&connect()?.status()?.boot, json),
         Command::Restart { service } => {
             connect()?.done(&Request::Restart {
                 service: service.clone(),
@@ -162,6 +174,37 @@ fn keys(mut client: Client, command: KeysCommand) -> Result<(), Failure> {
         KeysCommand::Remove { name } => {
             client.done(&Request::KeysRemove { name: name.clone() })?;
             print(&format!("key {:?} removed\n", text::clean(&name, false)))
+        }
+    }
+}
+
+fn ssh_keys(mut client: Client, command: SshKeysCommand) -> Result<(), Failure> {
+    let request = match &command {
+        SshKeysCommand::Add { key } => Request::SshKeysAdd { key: key.join(" ") },
+        SshKeysCommand::List { .. } => Request::SshKeysList,
+        SshKeysCommand::Remove { fingerprint } => Request::SshKeysRemove {
+            fingerprint: fingerprint.clone(),
+        },
+    };
+    let keys = match client.request(&request)? {
+        Reply::SshKeys { keys } => keys,
+        other => return Err(control::unexpected(&other)),
+    };
+    match command {
+        SshKeysCommand::List { json: true } => print_json(&keys),
+        SshKeysCommand::List { json: false } if keys.is_empty() => {
+            print("no keys: nobody can come in by SSH; add one with: sarai ssh-keys add KEY\n")
+        }
+        SshKeysCommand::Remove { fingerprint } => {
+            print(&format!("{} removed\n", text::clean(&fingerprint, false)))
+        }
+        SshKeysCommand::Add { .. } | SshKeysCommand::List { .. } => {
+            let rows = keys
+                .into_iter()
+                .map(|key| vec![key.fingerprint, key.kind, key.source, key.comment])
+                .collect();
+            let heading = ["FINGERPRINT", "KIND", "FROM", "COMMENT"];
+            print(&text::table(&heading, rows, text::Paint::stdout()))
         }
     }
 }

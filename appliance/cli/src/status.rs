@@ -41,11 +41,17 @@ pub fn render(status: &Status, paint: Paint) -> String {
     for (index, url) in status.urls.iter().enumerate() {
         fact(if index == 0 { "address" } else { "" }, clean(url, false));
     }
+    if let Some(name) = &status.announced {
+        fact("", clean(name, false));
+    }
     if let Some(fingerprint) = &status.ca_fingerprint {
         fact("certificate", clean(fingerprint, false));
     }
     if let Some(path) = &status.ca_path {
         fact("", clean(path, false));
+    }
+    if let Some(fingerprint) = &status.ssh_fingerprint {
+        fact("ssh", clean(fingerprint, false));
     }
     let features: Vec<String> = status.cpu.features.iter().map(|f| clean(f, false)).collect();
     let floor = if status.cpu.floor_met {
@@ -297,9 +303,12 @@ mod tests {
             profile: "tiny".into(),
             ready: false,
             uptime_s: 200,
+            boot: Default::default(),
             hostname: "sarai".into(),
+            announced: Some("sarai.local".into()),
             urls: vec!["https://127.0.0.1:8443".into(), "https://10.0.0.7:8443".into()],
             ca_fingerprint: Some("AB:CD".into()),
+            ssh_fingerprint: Some("SHA256:abc".into()),
             ca_path: Some("/run/sarai/ca.crt".into()),
             cpu: CpuStatus {
                 count: 2,
@@ -422,8 +431,10 @@ mod tests {
         for wanted in [
             "https://127.0.0.1:8443",
             "https://10.0.0.7:8443",
+            "             sarai.local\n",
             "AB:CD",
             "/run/sarai/ca.crt",
+            "ssh          SHA256:abc",
             "2 CPUs, avx2 fma",
             "300 MiB used here of 1.0 GiB, 5.0 GiB of 8.0 GiB available",
             "cores        engines 1-2 (performance, one thread a core, isolated partition), house 0, idle 3",

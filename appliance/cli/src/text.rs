@@ -33,6 +33,11 @@ impl Paint {
         }
     }
 
+    /// Whether there are any.
+    pub fn is_on(self) -> bool {
+        self.on
+    }
+
     /// For standard error.
     pub fn stderr() -> Self {
         Self {

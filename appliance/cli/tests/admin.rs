@@ -302,3 +302,216 @@ fn ctrl_c_on_a_terminal_ends_the_command_and_not_the_prompt() {
     terminal.send("\x04");
     assert!(terminal.end().success());
 }
+
+#[test]
+fn a_client_is_paired_with_everything_it_needs() {
+    let fingerprint = ["AB"; 32].join(":");
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.crt");
+    let pem = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
+    std::fs::write(&ca, pem).unwrap();
+    let supervisor = Supervisor::start(move |request| {
+        vec![match request {
+            Request::Status => {
+                let mut state = status();
+                state.urls = vec!["https://127.0.0.1:8443".into(), "https://10.0.0.7:8443".into()];
+                state.announced = Some("box.local".into());
+                state.ca_fingerprint = Some(fingerprint.clone());
+                state.ca_path = Some(ca.display().to_string());
+                Reply::Status(Box::new(state))
+            }
+            Request::KeysList => Reply::Keys {
+                keys: vec![KeyInfo {
+                    name: "client-1".into(),
+                    created: "2026-01-01T00:00:00Z".into(),
+                }],
+            },
+            Request::KeysAdd { name } => Reply::Key {
+                name: name.clone(),
+                secret: "sk-sarai-1".into(),
+            },
+            _ => Reply::Ok,
+        }]
+    });
+    let text = supervisor.sarai(&["pair"]);
+    assert!(text.status.success(), "{}", err(&text));
+    for wanted in [
+        "client       client-2",
+        "address      https://10.0.0.7:8443",
+        "             https://box.local:8443",
+        "key          sk-sarai-1  (shown this once)",
+        "certificate  AB:AB:",
+        "openssl s_client -connect 10.0.0.7:8443 ",
+    ] {
+        assert!(
+            out(&text).contains(wanted),
+            "{wanted:?} is missing in:\n{}",
+            out(&text)
+        );
+    }
+    let json = supervisor.sarai(&["pair", "phone", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out(&json)).unwrap();
+    assert_eq!(
+        (&json["name"], &json["key"]),
+        (&"phone".into(), &"sk-sarai-1".into())
+    );
+    assert_eq!(
+        (&json["url"], &json["ca"]),
+        (&"https://10.0.0.7:8443".into(), &pem.into())
+    );
+    // What the picture says is what the JSON says.
+    let code = support::qr::read(&out(&text));
+    assert_eq!(json["uri"], code.as_str());
+    assert!(
+        code.starts_with("sarai://pair?v=1&url=https://10.0.0.7:8443&host=box.local&ca=q6ur"),
+        "{code}"
+    );
+    assert!(code.ends_with("&key=sk-sarai-1"), "{code}");
+}
+
+#[test]
+fn without_an_address_no_key_is_made() {
+    let supervisor = Supervisor::start(|request| {
+        vec![match request {
+            Request::Status => {
+                let mut state = status();
+                state.urls.clear();
+                Reply::Status(Box::new(state))
+            }
+            _ => Reply::Ok,
+        }]
+    });
+    let output = supervisor.sarai(&["pair"]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert_eq!(supervisor.requests(), [Request::Status]);
+}
+
+#[test]
+fn the_way_up_is_shown_and_a_missed_promise_is_told_by_the_exit_code() {
+    use sarai_wire::control::{BootStage, BootStatus};
+    for (took, code) in [(250.0, 0), (1500.0, 1)] {
+        let supervisor = Supervisor::start(move |_| {
+            let mut state = status();
+            state.boot = BootStatus {
+                stages: vec![BootStage {
+                    name: "kernel".into(),
+                    from_ms: Some(0.0),
+                    to_ms: Some(700.0),
+                }],
+                gateway_ms: Some(took),
+                ready_ms: None,
+            };
+            vec![Reply::Status(Box::new(state))]
+        });
+        let output = supervisor.sarai(&["boot-time"]);
+        assert_eq!(output.status.code(), Some(code));
+        assert!(
+            out(&output).contains(&format!("gateway listening {took:.0} ms")),
+            "{}",
+            out(&output)
+        );
+        let json: BootStatus =
+            serde_json::from_str(&out(&supervisor.sarai(&["boot-time", "--json"]))).unwrap();
+        assert_eq!(json.gateway_ms, Some(took));
+    }
+}
+
+#[test]
+fn the_prompt_completes_commands_and_brings_back_what_was_typed() {
+    let supervisor = Supervisor::start(ok);
+    let mut terminal = support::terminal::open(&supervisor.socket());
+    terminal.wait_for("sarai> ");
+    // Tab completes what is clear, twice shows what there is.
+    terminal.send("rest\tgat\t\n");
+    terminal.wait_for("gateway is being restarted");
+    terminal.wait_for("sarai> ");
+    terminal.send("keys \t\t");
+    for command in ["add", "list", "remove"] {
+        terminal.wait_for(command);
+    }
+    terminal.press_until("\x03", "sarai> ");
+    // Up brings back the last line that was run.
+    terminal.send("\x1b[A\n");
+    terminal.wait_for("gateway is being restarted");
+    terminal.wait_for("sarai> ");
+    terminal.send("help\n");
+    terminal.wait_for("boot-time");
+    terminal.wait_for("sarai> ");
+    terminal.send("\x04");
+    assert!(terminal.end().success());
+    let restarts = supervisor.requests();
+    assert_eq!(restarts.len(), 2, "{restarts:?}");
+}
+
+#[test]
+fn as_a_login_shell_it_runs_the_line_it_is_given_and_nothing_else() {
+    let supervisor = Supervisor::start(|_| vec![Reply::Status(Box::new(status()))]);
+    for line in ["status --json", "sarai status --json"] {
+        let output = supervisor.sarai(&["-c", line]);
+        assert!(output.status.success(), "{}", err(&output));
+        let json: sarai_wire::control::Status = serde_json::from_str(&out(&output)).unwrap();
+        assert_eq!(json, status());
+    }
+    for line in [
+        "sh",
+        "/bin/sh -c id",
+        "status; id",
+        "status | cat",
+        "$(id)",
+        "/usr/lib/sftp-server",
+    ] {
+        let output = supervisor.sarai(&["-c", line]);
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", out(&output));
+        assert!(!out(&output).contains("uid="), "{line}");
+    }
+    let help = supervisor.sarai(&["-c", "help"]);
+    assert!(
+        help.status.success() && out(&help).contains("ssh-keys"),
+        "{}",
+        out(&help)
+    );
+}
+
+#[test]
+fn keys_for_ssh_are_added_listed_and_removed() {
+    let key = sarai_wire::control::SshKeyInfo {
+        kind: "ssh-ed25519".into(),
+        fingerprint: "SHA256:abc".into(),
+        comment: "me@home".into(),
+        source: "added".into(),
+    };
+    let shown = key.clone();
+    let supervisor = Supervisor::start(move |_| {
+        vec![Reply::SshKeys {
+            keys: vec![shown.clone()],
+        }]
+    });
+    let added = supervisor.sarai(&["ssh-keys", "add", "ssh-ed25519", "AAAA", "me@home"]);
+    assert!(
+        out(&added).contains("SHA256:abc"),
+        "{}{}",
+        out(&added),
+        err(&added)
+    );
+    let list = supervisor.sarai(&["ssh-keys", "list", "--json"]);
+    let list: Vec<sarai_wire::control::SshKeyInfo> = serde_json::from_str(&out(&list)).unwrap();
+    assert_eq!(list, [key]);
+    assert!(
+        supervisor
+            .sarai(&["ssh-keys", "remove", "SHA256:abc"])
+            .status
+            .success()
+    );
+    assert_eq!(
+        supervisor.requests(),
+        [
+            Request::SshKeysAdd {
+                key: "ssh-ed25519 AAAA me@home".into()
+            },
+            Request::SshKeysList,
+            Request::SshKeysRemove {
+                fingerprint: "SHA256:abc".into()
+            }
+        ]
+    );
+}

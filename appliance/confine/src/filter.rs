@@ -119,7 +119,12 @@ mod tests {
     use super::*;
     use crate::name;
 
-    const ALL: [Program; 3] = [Program::Engine, Program::Gateway, Program::Trainer];
+    const ALL: [Program; 4] = [
+        Program::Engine,
+        Program::Gateway,
+        Program::Trainer,
+        Program::Announcer,
+    ];
     #[cfg(target_arch = "x86_64")]
     const AUDIT_ARCH: u32 = 0xc000_003e;
     #[cfg(target_arch = "aarch64")]

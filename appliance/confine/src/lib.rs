@@ -12,6 +12,7 @@
 //!
 //! This crate installs filters on the process it runs in. It opens nothing, starts nothing and speaks to nobody.
 
+mod announce;
 mod common;
 mod engine;
 mod filter;
@@ -31,6 +32,8 @@ pub enum Program {
     Gateway,
     /// `sarai-trainer`: reads feedback and models, writes adapters.
     Trainer,
+    /// `sarai-announce`: multicast DNS.
+    Announcer,
 }
 
 /// Which of a program's lists.
@@ -84,6 +87,7 @@ pub(crate) fn lists(program: Program, stage: Stage) -> Vec<&'static [Call]> {
         Program::Engine => engine::SERVE,
         Program::Gateway => gateway::SERVE,
         Program::Trainer => trainer::SERVE,
+        Program::Announcer => announce::SERVE,
     };
     let mut all = vec![common::UNSEEN, common::RUN, common::RUN_OWN];
     all.extend(serve);

@@ -239,6 +239,57 @@ impl Default for GatewaySettings {
     }
 }
 
+/// Supervisor → announcer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToAnnouncer {
+    /// Announce this. Nothing is attached.
+    Start(AnnounceStart),
+    /// Prove that you live; answered by [`FromAnnouncer::Pong`].
+    Ping {
+        /// Number to repeat.
+        seq: u64,
+    },
+    /// Say goodbye to the network, exit with status 0.
+    Stop,
+}
+
+/// What is announced to the local network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnounceStart {
+    /// The machine's name, without a domain.
+    pub hostname: String,
+    /// Where the gateway listens: unspecified means every address of that family, and for IPv6 of both.
+    pub listen: std::net::IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Key and value of each property of the service (a TXT record).
+    pub properties: Vec<(String, String)>,
+}
+
+/// Announcer → supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAnnouncer {
+    /// The network is being told.
+    Ready,
+    /// Somebody else has the name; this one is announced instead.
+    Renamed {
+        /// Without a domain.
+        hostname: String,
+    },
+    /// Nothing can be announced; it exits after this.
+    Failed {
+        /// Why, fitting after "failed to".
+        reason: String,
+    },
+    /// Answer to [`ToAnnouncer::Ping`].
+    Pong {
+        /// The number of the ping.
+        seq: u64,
+    },
+}
+
 /// Gateway → supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

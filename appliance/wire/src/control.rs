@@ -31,6 +31,18 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Let a public key come in by SSH; answered by [`Reply::SshKeys`] with this one.
+    SshKeysAdd {
+        /// `KIND BASE64 [COMMENT]`, as in a file `id_ed25519.pub`.
+        key: String,
+    },
+    /// The keys that may come in by SSH.
+    SshKeysList,
+    /// Remove one that was added.
+    SshKeysRemove {
+        /// `SHA256:…`.
+        fingerprint: String,
+    },
     /// Log lines.
     Logs {
         /// Only this service's.
@@ -83,6 +95,11 @@ pub enum Reply {
         /// All keys.
         keys: Vec<KeyInfo>,
     },
+    /// Answer to [`Request::SshKeysList`] and [`Request::SshKeysAdd`].
+    SshKeys {
+        /// The keys.
+        keys: Vec<SshKeyInfo>,
+    },
     /// Answer to [`Request::Audit`].
     Audit {
         /// Numbers of the files, in order; each is attached, read-only, in the same order.
@@ -119,6 +136,19 @@ pub struct KeyInfo {
     pub created: String,
 }
 
+/// A key that may come in by SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKeyInfo {
+    /// `ssh-ed25519`, …
+    pub kind: String,
+    /// `SHA256:…`, as SSH clients show it.
+    pub fingerprint: String,
+    /// Whose it is, by its own account.
+    pub comment: String,
+    /// Where it is from: `added` by the admin, `setup` (the setup file) or `image`. Only the first can be removed.
+    pub source: String,
+}
+
 /// One line of a service's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
@@ -143,12 +173,21 @@ pub struct Status {
     pub ready: bool,
     /// Seconds since the supervisor started.
     pub uptime_s: u64,
+    /// What the way up took.
+    #[serde(default)]
+    pub boot: BootStatus,
     /// Host name.
     pub hostname: String,
+    /// Name under which the local network knows the machine, while it is told: `sarai.local`.
+    #[serde(default)]
+    pub announced: Option<String>,
     /// Addresses clients can use, `https://…`.
     pub urls: Vec<String>,
     /// SHA-256 fingerprint of the certificate authority, colon-separated upper-case hex.
     pub ca_fingerprint: Option<String>,
+    /// SHA-256 of the SSH server's own key, as SSH clients show it.
+    #[serde(default)]
+    pub ssh_fingerprint: Option<String>,
     /// Path of the certificate authority's certificate.
     pub ca_path: Option<String>,
     /// CPU level found: the instructions that count, and whether the floor (AVX2, FMA, F16C, BMI2) is met.
@@ -173,6 +212,34 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// What an admin should look at, in plain sentences; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// What the way from power-on to an answer took.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BootStatus {
+    /// Stages in order of their beginning as a rule; some run beside each other.
+    pub stages: Vec<BootStage>,
+    /// Milliseconds from the supervisor's first line until the gateway served clients.
+    pub gateway_ms: Option<f64>,
+    /// The same until the gateway and an engine served.
+    pub ready_ms: Option<f64>,
+}
+
+/// Longest time from the supervisor's first line until the gateway serves clients, milliseconds: a promise, on a machine
+/// of native speed.
+pub const GATEWAY_WITHIN_MS: f64 = 1000.0;
+
+/// One stage. Times are milliseconds since the kernel started, by its clock; the firmware's are before that.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BootStage {
+    /// `firmware`, `kernel`, `supervisor`, `certificate`, `verify`, `engine ready`, `gateway listening`.
+    pub name: String,
+    /// Its beginning; `None` if that has not come, or if nobody says.
+    pub from_ms: Option<f64>,
+    /// Its end; the same.
+    pub to_ms: Option<f64>,
 }
 
 /// What the processor offers.

@@ -2,7 +2,7 @@
 //!
 //! | module | socket | who talks |
 //! | --- | --- | --- |
-//! | [`birth`] | `AF_UNIX` `SOCK_SEQPACKET` pair, descriptor 3 of each child | supervisor ↔ engine, gateway |
+//! | [`birth`] | `AF_UNIX` `SOCK_SEQPACKET` pair, descriptor 3 of each child | supervisor ↔ engine, gateway, announcer |
 //! | [`engine`] | `AF_UNIX` stream, listening socket inherited as descriptor 4 by the engine | gateway → engine |
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!

@@ -43,7 +43,7 @@ SARAI_CARGO_ENV = \
 
 # One run for all: llama.cpp is compiled once.
 SARAI_CARGO_BUILD_OPTS = \
-	--bins -p sarai-supervisor -p sarai-engine -p sarai-gateway -p sarai-cli
+	--bins -p sarai-supervisor -p sarai-engine -p sarai-gateway -p sarai-announce -p sarai-cli
 
 define SARAI_USE_CRATES
 	mkdir -p $(@D)/.cargo

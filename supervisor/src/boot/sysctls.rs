@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Setting below `/proc/sys`, value.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 17] = [
     // A kernel that failed restarts the machine.
     ("kernel/panic", "10"),
     ("kernel/panic_on_oops", "1"),
@@ -18,6 +18,8 @@ const SETTINGS: [(&str, &str); 16] = [
     ("fs/protected_hardlinks", "1"),
     ("fs/protected_symlinks", "1"),
     ("fs/suid_dumpable", "0"),
+    // SSH listens without ever having been root. Nobody else with a way to the network may make a listener at all.
+    ("net/ipv4/ip_unprivileged_port_start", "22"),
     ("net/core/somaxconn", "1024"),
     ("net/ipv4/tcp_syncookies", "1"),
     ("net/ipv4/conf/all/rp_filter", "1"),

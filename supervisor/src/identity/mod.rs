@@ -12,9 +12,12 @@ use sarai_trust::DeviceKey;
 use crate::layout::Layout;
 use crate::spawn;
 
+pub mod authorized;
+pub mod host_key;
 pub mod keys;
 pub mod pki;
 
+use host_key::HostKey;
 use pki::Authority;
 
 /// Largest key or certificate file read, bytes.
@@ -42,6 +45,8 @@ pub struct Identity {
     pub device: DeviceKey,
     /// Signs server certificates.
     pub authority: Authority,
+    /// The SSH server's own.
+    pub host: HostKey,
 }
 
 /// Loads what is there, makes what is missing, and sets damaged files aside with a sentence for the admin.
@@ -71,6 +76,16 @@ pub fn ensure(
             Ok((authority, bytes))
         },
     )?;
+    let host = kept(
+        &layout.keys().join(host_key::FILE),
+        &mut problems,
+        HostKey::from_bytes,
+        || {
+            let key = HostKey::make()?;
+            let bytes = key.to_bytes().to_vec();
+            Ok((key, bytes))
+        },
+    )?;
     if authority.ends_within(now, 90) {
         problems.push("the certificate authority ends within 90 days; remove keys/ca.pem from the data folder and restart to make a new one, then give clients the new certificate".to_owned());
     }
@@ -87,7 +102,14 @@ pub fn ensure(
         })?;
     share(layout, &layout.gateway(), 0o750)?;
     share(layout, &layout.gateway().join(keys::FILE), 0o640)?;
-    Ok((Identity { device, authority }, problems))
+    Ok((
+        Identity {
+            device,
+            authority,
+            host,
+        },
+        problems,
+    ))
 }
 
 /// One secret file: read, or made when missing, or set aside and made again when damaged.

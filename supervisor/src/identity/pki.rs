@@ -36,6 +36,8 @@ pub enum PkiError {
 pub struct Names {
     /// Host name without a domain.
     pub hostname: String,
+    /// Another one, under which the local network is told of it.
+    pub announced: Option<String>,
     /// Addresses clients can reach from elsewhere.
     pub addresses: BTreeSet<IpAddr>,
 }
@@ -239,10 +241,12 @@ fn alternatives(names: &Names) -> Vec<SanType> {
         format!("{}.local", names.hostname),
         "localhost".to_owned(),
     ];
+    let announced = names.announced.iter().map(|name| format!("{name}.local"));
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let addresses: BTreeSet<IpAddr> = names.addresses.iter().copied().chain(own).collect();
     let texts = texts
         .into_iter()
+        .chain(announced)
         .filter_map(|text| text.try_into().ok())
         .map(SanType::DnsName);
     texts

@@ -7,6 +7,7 @@ fn now() -> Timestamp {
 fn names() -> pki::Names {
     pki::Names {
         hostname: "sarai".into(),
+        announced: None,
         addresses: Default::default(),
     }
 }

@@ -18,6 +18,7 @@ const READ_DIR: u64 = 1 << 3;
 const REMOVE_FILE: u64 = 1 << 5;
 const MAKE_REG: u64 = 1 << 8;
 const TRUNCATE: u64 = 1 << 14;
+const IOCTL_DEV: u64 = 1 << 15;
 
 /// All rights over files by version of the interface (`LANDLOCK_ACCESS_FS_*`): the first has 13, later ones add
 /// moving between folders, truncation and commands to devices.
@@ -81,6 +82,7 @@ impl Rules {
             4 | 5 => (NETWORK, 0, 16),
             _ => (NETWORK, SCOPE, 24),
         };
+        let network = if sandbox.connections { 0 } else { network };
         let mut rules = Vec::new();
         let mut add = |path: &Path, allowed: u64| -> io::Result<()> {
             let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
@@ -101,6 +103,9 @@ impl Rules {
                 path,
                 READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE,
             )?;
+        }
+        for path in &sandbox.devices {
+            add(path, READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)?;
         }
         if sandbox.proc {
             add(Path::new("/proc/self"), READ_FILE | READ_DIR)?;
@@ -168,7 +173,7 @@ fn allow(ruleset: libc::c_long, path: &CStr, allowed: u64) -> io::Result<()> {
         let rights = if folder {
             u64::MAX
         } else {
-            EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
+            EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
         };
         let beneath = PathBeneath {
             allowed: allowed & rights,

@@ -39,8 +39,8 @@ pub mod user;
 /// What a service is confined to, besides what every child is.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    /// Whose system calls.
-    pub program: Program,
+    /// Whose system calls; `None` for a service that starts programs, of which no short list could be made.
+    pub program: Option<Program>,
     /// Its executable, libraries and modules: read and executed.
     pub code: Vec<PathBuf>,
     /// Folders and files it reads.
@@ -49,6 +49,12 @@ pub struct Sandbox {
     pub write: Vec<PathBuf>,
     /// Files of those folders that it does not get to see.
     pub hidden: Vec<PathBuf>,
+    /// The machine's network instead of one of its own, which is empty.
+    pub network: bool,
+    /// With the machine's network: whether it may listen for connections and make some.
+    pub connections: bool,
+    /// Devices it opens; none without.
+    pub devices: Vec<PathBuf>,
     /// A `/proc` with itself in it and nothing else.
     pub proc: bool,
     /// Size of a `/tmp` of its own, bytes; none without.

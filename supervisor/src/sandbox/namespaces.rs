@@ -1,5 +1,6 @@
 //! Mounts, processes, IPC, host name and network of its own. In the network there is nothing: what a service accepts
-//! or connects to are sockets it was born with and Unix sockets, which belong to no network.
+//! or connects to are sockets it was born with and Unix sockets, which belong to no network. A service whose work is
+//! the network itself keeps the machine's.
 //!
 //! The child is the first process of its process namespace. It sees no other, cannot be traced or signalled by
 //! another service, and nothing it could ever start outlives it. The supervisor knows it by its number outside and
@@ -16,8 +17,7 @@ use sarai_wire::control::DutyStatus;
 use super::{check, duty};
 
 /// What is the child's own.
-const OWN: libc::c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+const OWN: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// Name of the duty.
 pub const DUTY: &str = "namespaces";
@@ -35,20 +35,21 @@ struct Users {
 }
 
 impl Namespaces {
-    /// As root directly; for anybody else by way of a user namespace.
+    /// As root directly; for anybody else by way of a user namespace. With `network`, the machine's network stays.
     #[must_use]
-    pub fn prepare() -> Self {
+    pub fn prepare(network: bool) -> Self {
+        let own = if network { OWN } else { OWN | libc::CLONE_NEWNET };
         let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
         if user.is_root() {
             return Self {
-                flags: OWN,
+                flags: own,
                 users: None,
             };
         }
         // Digits and spaces hold no zero byte.
         let line = |id: u32| CString::new(format!("{id} {id} 1\n")).unwrap_or_default();
         Self {
-            flags: OWN | libc::CLONE_NEWUSER,
+            flags: own | libc::CLONE_NEWUSER,
             users: Some(Users {
                 user: line(user.as_raw()),
                 group: line(group.as_raw()),
@@ -76,9 +77,14 @@ impl Namespaces {
         } else {
             ""
         };
+        let network = if self.flags & libc::CLONE_NEWNET == 0 {
+            "the machine's network"
+        } else {
+            "no network"
+        };
         duty(
             DUTY,
-            Ok(format!("mounts, processes, IPC, host name, no network{by}")),
+            Ok(format!("mounts, processes, IPC, host name, {network}{by}")),
         )
     }
 

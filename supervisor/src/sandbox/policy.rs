@@ -18,6 +18,10 @@ const ENGINE_THREADS: u64 = 512;
 const GATEWAY_THREADS: u64 = 64;
 /// The trainer has one a CPU, and a few.
 const TRAINER_THREADS: u64 = 64;
+/// The announcer has two.
+const ANNOUNCER_THREADS: u64 = 16;
+/// The admin's processes and threads: SSH sessions, what they run, and the prompts on the terminals.
+const ADMIN_THREADS: u64 = 256;
 /// Largest file of the audit log is 8 MiB, and a record more.
 const GATEWAY_FILE: u64 = 64 << 20;
 /// Largest adapter.
@@ -43,11 +47,14 @@ fn base(layout: &Layout, program: Program) -> Sandbox {
     code.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
     code.dedup();
     Sandbox {
-        program,
+        program: Some(program),
         code,
         read: Vec::new(),
         write: Vec::new(),
         hidden: Vec::new(),
+        network: false,
+        connections: false,
+        devices: Vec::new(),
         proc: false,
         temporary: None,
         limits: Limits {
@@ -101,6 +108,57 @@ pub fn trainer(layout: &Layout) -> Sandbox {
         limits: Limits {
             processes: layout.separate.then_some(TRAINER_THREADS),
             file: Some(TRAINER_FILE),
+            ..base.limits
+        },
+        ..base
+    }
+}
+
+/// The announcer: the machine's network, and nothing but its own code.
+#[must_use]
+pub fn announcer(layout: &Layout) -> Sandbox {
+    let base = base(layout, Program::Announcer);
+    Sandbox {
+        network: true,
+        limits: Limits {
+            processes: layout.separate.then_some(ANNOUNCER_THREADS),
+            file: Some(0),
+            ..base.limits
+        },
+        ..base
+    }
+}
+
+/// The SSH server and the prompts it starts: programs, the names of users, the control socket, terminals, and the
+/// machine's network. Other files are not there for them.
+#[must_use]
+pub fn ssh(layout: &Layout) -> Sandbox {
+    let base = base(layout, Program::Gateway);
+    let file = |path: &str| PathBuf::from(path);
+    Sandbox {
+        program: None,
+        code: [
+            base.code,
+            vec![file(crate::service::ssh::SERVER), file("/usr/bin/sarai")],
+        ]
+        .concat(),
+        read: vec![
+            layout.run.clone(),
+            file("/etc/passwd"),
+            file("/etc/group"),
+            file("/etc/shells"),
+            file("/etc/hosts"),
+        ],
+        network: true,
+        connections: true,
+        devices: ["null", "zero", "urandom", "random", "tty", "ptmx", "pts"]
+            .iter()
+            .map(|name| Path::new("/dev").join(name))
+            .collect(),
+        proc: true,
+        limits: Limits {
+            processes: layout.separate.then_some(ADMIN_THREADS),
+            file: Some(0),
             ..base.limits
         },
         ..base

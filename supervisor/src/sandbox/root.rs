@@ -88,6 +88,10 @@ impl Root {
         for path in &sandbox.write {
             me.mount(path, NOSUID | NODEV | NOEXEC)?;
         }
+        if !sandbox.devices.is_empty() {
+            // As a whole: a terminal's multiplexer looks for its terminals beside itself.
+            me.mount(Path::new("/dev"), NOSUID | NOEXEC)?;
+        }
         for path in &sandbox.hidden {
             me.hidden.push(below(path)?);
         }

@@ -210,7 +210,7 @@ impl<P: Program> Driver<P> {
         )?;
         let spec = Spec {
             birth: Some(theirs.as_fd()),
-            listener: Some(launch.listener.as_fd()),
+            listener: launch.listener.as_ref().map(|listener| listener.as_fd()),
             ..launch.spec
         };
         // Opened before the child is born: what the kernel says of it comes after this.

@@ -11,6 +11,7 @@ use sarai_wire::memory::Ease;
 
 use super::program::{End, Hold, Launch, Program, Said};
 use crate::app::App;
+use crate::boot_time::Mark;
 use crate::config::EngineConfig;
 use crate::governor::book::Which;
 use crate::governor::terms::Model;
@@ -119,7 +120,9 @@ impl Program for Engine {
             let why = app.ladder.notice().reason;
             return Err(Hold::NotYet(format!("it is stopped to save memory ({why})")));
         }
+        app.marks.set(Mark::Verifying);
         let model = models::verify(app, self.role).await?;
+        app.marks.set(Mark::Verified);
         let attestation = &model.verified.attestation;
         self.loaded = Some(Loaded {
             id: attestation.id.clone(),
@@ -161,7 +164,7 @@ impl Program for Engine {
                 site: app.layout.run.clone(),
                 ..Spec::new(app.layout.programs.join("sarai-engine"))
             },
-            listener,
+            listener: Some(listener),
             start: ToEngine::Start(start),
             attached: vec![model.verified.file.into()],
             startup,
@@ -169,6 +172,7 @@ impl Program for Engine {
     }
 
     fn serving(&mut self, app: &App) {
+        app.marks.set(Mark::Engine);
         if let Some(Loaded { id, sequence, .. }) = self.loaded.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));

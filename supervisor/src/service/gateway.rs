@@ -10,6 +10,7 @@ use sarai_wire::memory::{Ease, Rung};
 use super::program::{End, Hold, Launch, Program, Said};
 use super::{FALLBACK, GATEWAY, PRIMARY};
 use crate::app::App;
+use crate::boot_time::Mark;
 use crate::sandbox::policy;
 use crate::spawn::{self, Spec};
 use crate::{audit, models, prompts, sockets};
@@ -58,7 +59,7 @@ impl Program for Gateway {
         if !waited {
             return Err(Hold::NotYet("its certificate has not been issued yet".to_owned()));
         }
-        let listener = sockets::gateway(app)
+        let (listener, _) = sockets::gateway(app)
             .map_err(|e| Hold::NotYet(format!("cannot listen on {}: {e}", app.config.listen)))?;
         let (prompts, attached) = match prompts::verify(app).await {
             Some(prompts) => {
@@ -97,7 +98,7 @@ impl Program for Gateway {
                 site: app.layout.run.clone(),
                 ..Spec::new(app.layout.programs.join("sarai-gateway"))
             },
-            listener: Arc::clone(&listener),
+            listener: Some(Arc::clone(&listener)),
             start: ToGateway::Start(Box::new(start)),
             attached,
             startup: STARTUP,
@@ -105,6 +106,7 @@ impl Program for Gateway {
     }
 
     fn serving(&mut self, app: &App) {
+        app.marks.set(Mark::Gateway);
         if let Some((id, sequence)) = self.prompts.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::problems::lock;
 
+pub mod announcer;
 pub mod board;
 pub mod driver;
 mod ending;
@@ -20,6 +21,7 @@ pub mod machine;
 pub mod plain;
 pub mod program;
 mod running;
+pub mod ssh;
 
 /// Name of the engine that answers.
 pub const PRIMARY: &str = "engine-primary";

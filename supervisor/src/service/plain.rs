@@ -107,6 +107,7 @@ async fn run(
     }
     let begun = std::time::Instant::now();
     app.board.started(name, child.pid.as_raw(), None);
+    app.board.confined(name, std::mem::take(&mut child.duties));
     machine.on(app.started.elapsed(), Event::Spawned);
     machine.on(app.started.elapsed(), Event::Ready);
     app.board.state(name, machine.state());

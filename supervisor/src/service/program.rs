@@ -55,8 +55,8 @@ pub enum Hold {
 pub struct Launch<M> {
     /// The child.
     pub spec: Spec<'static>,
-    /// Its listening socket.
-    pub listener: Arc<OwnedFd>,
+    /// Its listening socket, if it has one.
+    pub listener: Option<Arc<OwnedFd>>,
     /// The first message.
     pub start: M,
     /// Descriptors attached to it.

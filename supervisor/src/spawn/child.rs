@@ -185,7 +185,7 @@ impl Plan {
         ));
         self.duties
             .push(duty("no_new_privs", Ok("no program gives rights".to_owned())));
-        let namespaces = Namespaces::prepare();
+        let namespaces = Namespaces::prepare(sandbox.network);
         self.duties.push(namespaces.status());
         self.namespaces = Some(namespaces);
         let root = Root::prepare(sandbox, site)?;
@@ -201,9 +201,11 @@ impl Plan {
                 .duties
                 .push(duty(landlock::DUTY, Err(format!("this kernel has none: {e}")))),
         }
-        self.calls = Some(Calls::prepare(sandbox.program)?);
-        let listed = "a list; any other call ends it".to_owned();
-        self.duties.push(duty("seccomp", Ok(listed)));
+        if let Some(program) = sandbox.program {
+            self.calls = Some(Calls::prepare(program)?);
+            let listed = "a list; any other call ends it".to_owned();
+            self.duties.push(duty("seccomp", Ok(listed)));
+        }
         self.limits = Some(sandbox.limits);
         self.duties.push(duty("limits", Ok(sandbox.limits.describe())));
         self.duties

@@ -46,6 +46,12 @@ pub const ADMIN: User = User {
     id: 703,
 };
 
+/// Announces the machine.
+pub const ANNOUNCE: User = User {
+    name: "announce",
+    id: 705,
+};
+
 /// Where a child's descriptors 0, 1 and 2 lead.
 pub enum Output {
     /// `/dev/null` and a pipe to the log.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod qr;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Write};
@@ -121,9 +122,12 @@ pub fn status() -> Status {
         profile: "tiny".into(),
         ready: true,
         uptime_s: 61,
+        boot: Default::default(),
         hostname: "box".into(),
+        announced: None,
         urls: vec!["https://127.0.0.1:1".into()],
         ca_fingerprint: Some("AA:BB".into()),
+        ssh_fingerprint: None,
         ca_path: None,
         cpu: CpuStatus {
             count: 4,

@@ -202,6 +202,8 @@ fn the_example_is_in_order_and_shows_every_setting() {
         "budget",
         "hour",
         "terminals",
+        "announce",
+        "ssh",
         "content",
     ] {
         let there = shown.iter().any(|line| line.starts_with(&format!("{key} = ")));

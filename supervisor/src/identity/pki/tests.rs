@@ -9,6 +9,7 @@ fn now() -> Timestamp {
 fn names() -> Names {
     Names {
         hostname: "kitchen".into(),
+        announced: None,
         addresses: ["192.168.7.9".parse().unwrap(), "2001:db8::7".parse().unwrap()].into(),
     }
 }
