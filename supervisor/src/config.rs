@@ -39,6 +39,8 @@ pub struct Config {
     pub gateway: GatewaySettings,
     /// Memory budget of everything the appliance runs, bytes.
     pub budget: u64,
+    /// Whether the governor's looks and moves are written to a file of their own.
+    pub memory_trace: bool,
     /// Terminals that get a `sarai` prompt, names below `/dev`.
     pub terminals: Vec<String>,
     /// Whether the audit log keeps the texts of requests and answers.
@@ -102,6 +104,7 @@ impl Config {
             },
             gateway: GatewaySettings::default(),
             budget: DEFAULT_BUDGET,
+            memory_trace: false,
             terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
             audit_content: false,
             reach: Reach::defaults(mode),
@@ -169,7 +172,8 @@ impl Config {
         top.section("engine", |s| engine(s, &mut config.engine));
         top.section("gateway", |s| gateway(s, &mut config.gateway));
         top.section("memory", |s| {
-            s.whole("budget", 256 << 20..=1 << 40, &mut config.budget)
+            s.whole("budget", 256 << 20..=1 << 40, &mut config.budget);
+            s.flag("trace", &mut config.memory_trace);
         });
         top.section("console", |s| {
             s.texts(
@@ -309,7 +313,7 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (config, problems) = parse(
-            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\ntrace = true\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(config.hostname.as_deref(), Some("kitchen"));
@@ -321,7 +325,7 @@ mod tests {
             (KvType::Q8_0, 120)
         );
         assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
-        assert_eq!(config.budget, 1 << 30);
+        assert_eq!((config.budget, config.memory_trace), (1 << 30, true));
         assert_eq!(config.terminals, ["hvc0"]);
         assert!(config.audit_content && config.reach.announce);
         assert_eq!(config.network.interface.as_deref(), Some("enp1s0"));

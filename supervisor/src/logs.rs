@@ -15,7 +15,9 @@ use tokio::sync::broadcast;
 use crate::problems::lock;
 
 mod disk;
+mod rotated;
 mod writer;
+pub(crate) use rotated::Rotated;
 pub use writer::{Echo, Writer};
 
 /// Name of the supervisor's own lines.

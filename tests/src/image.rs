@@ -164,6 +164,12 @@ impl Image {
         )
     }
 
+    /// The same, with a program that leaks as `/usr/lib/sarai/leaker`.
+    pub fn machine_with_leaker(&self, disk: Option<PathBuf>) -> Result<Machine> {
+        let leaker = fs::read(tree::program("sarai-leaker")?).context("read a program")?;
+        self.with_root_shell(disk, &[("/usr/lib/sarai/leaker", &leaker, 0o755)])
+    }
+
     fn with_root_shell(&self, disk: Option<PathBuf>, more: &[(&str, &[u8], u32)]) -> Result<Machine> {
         const SCRIPT: &str = "buildroot/board/sarai/common/rootfs-overlay/usr/lib/sarai/udhcpc-script";
         const FIRST: &str = r"#!/bin/sh

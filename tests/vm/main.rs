@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
+mod askers;
 mod boot;
 mod common;
 mod cuts;
 mod damage;
 mod firstboot;
+mod ladder;
 mod memory;
 mod sandbox;
 mod ssh;

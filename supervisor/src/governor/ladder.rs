@@ -5,11 +5,12 @@
 //! has been calm for a while and what the climb takes fits below the line with a margin. A climb that had to be taken
 //! back is tried again later each time.
 
+use std::fmt;
 use std::time::Duration;
 
 use sarai_wire::memory::Rung;
 
-use super::sample::{Reading, Sample, Signal};
+use super::sample::{Bytes, Reading, Sample, Signal};
 use super::terms::Terms;
 
 /// Calm before each climb. Six of them, and the longest [`HOLD_MOST`], still lie within a minute.
@@ -45,6 +46,17 @@ pub enum Why {
     Pressure(Signal),
     /// There is none, for so long, and so many bytes of room.
     Calm(Duration, u64),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Pressure(signal) => signal.fmt(f),
+            Self::Calm(calm, room) => {
+                write!(f, "no pressure for {} s, {} of room", calm.as_secs(), Bytes(room))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use ladder::{Ladder, Move, Why};
 use sample::Bytes;
 use sensor::Sense;
 use terms::Terms;
+use trace::{Entry, Trace};
 
 pub mod actuator;
 pub mod book;
@@ -28,6 +29,7 @@ pub mod psi;
 pub mod sample;
 pub mod sensor;
 pub mod terms;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,18 @@ mod tests;
 pub async fn run(app: App) {
     let sensor = sensor::House::new(&app);
     let actuator = actuator::House::new(&app);
-    govern(&app.ladder, &app.logs, sensor, actuator).await;
+    govern(&app.ladder, &app.logs, sensor, actuator, trace(&app)).await;
+}
+
+/// Where the admin wants one.
+fn trace(app: &App) -> Trace {
+    if !app.config.memory_trace {
+        return Trace::off();
+    }
+    Trace::into(&app.layout.log()).unwrap_or_else(|e| {
+        app.logs.say(&format!("memory: no trace is written: {e}"));
+        Trace::off()
+    })
 }
 
 /// A move under way.
@@ -48,7 +61,18 @@ struct Under<'a> {
 }
 
 /// Samples, decides, and has moves carried out; goes on where the book says that the ladder stands.
-pub async fn govern<S: Sense, A: Act>(book: &Book, logs: &Logs, mut sensor: S, actuator: A) {
+pub async fn govern<S: Sense, A: Act>(
+    book: &Book,
+    logs: &Logs,
+    mut sensor: S,
+    actuator: A,
+    mut trace: Trace,
+) {
+    trace.add(Entry::Begun {
+        at: sensor.now(),
+        time: Timestamp::now().to_string(),
+        rung: book.rung(),
+    });
     let mut ladder = Ladder::at(book.rung(), sensor.now());
     let mut under_way: Option<Under<'_>> = None;
     if book.rung() != Rung::Normal {
@@ -64,10 +88,12 @@ pub async fn govern<S: Sense, A: Act>(book: &Book, logs: &Logs, mut sensor: S, a
         let sample = tokio::select! {
             biased;
             outcome = ended(&mut under_way) => {
+                let now = sensor.now();
+                trace.add(Entry::End { at: now, replaced: false, measured: outcome.measured });
                 if let Some(under) = under_way.take() {
                     finish(book, logs, under, outcome);
                 }
-                ladder.done(sensor.now());
+                ladder.done(now);
                 continue;
             }
             sample = sensor.next() => sample,
@@ -77,7 +103,9 @@ pub async fn govern<S: Sense, A: Act>(book: &Book, logs: &Logs, mut sensor: S, a
         }
         book.sensed(&sensor.how());
         let terms = book.look(sample, actuator.fallback_serves());
-        let Some(decided) = ladder.decide(sensor.now(), &sample, &terms) else {
+        let now = sensor.now();
+        trace.look(now, &sample, &terms);
+        let Some(decided) = ladder.decide(now, &sample, &terms) else {
             continue;
         };
         if let Some(under) = under_way.take() {
@@ -85,8 +113,14 @@ pub async fn govern<S: Sense, A: Act>(book: &Book, logs: &Logs, mut sensor: S, a
                 measured: None,
                 trouble: vec![format!("the move to {} took its place", decided.to.name())],
             };
+            trace.add(Entry::End {
+                at: now,
+                replaced: true,
+                measured: None,
+            });
             finish(book, logs, under, cut);
         }
+        trace.add(Entry::of(&decided));
         under_way = Some(begin(book, logs, &actuator, &decided, terms));
     }
 }
@@ -106,12 +140,10 @@ fn begin<'a, A: Act>(book: &Book, logs: &Logs, actuator: &'a A, decided: &Move, 
         why,
         predicted,
     } = *decided;
-    let (reason, doing) = match why {
-        Why::Pressure(signal) => (signal.to_string(), "free"),
-        Why::Calm(calm, room) => (
-            format!("no pressure for {} s, {} of room", calm.as_secs(), Bytes(room)),
-            "take",
-        ),
+    let reason = why.to_string();
+    let doing = match why {
+        Why::Pressure(_) => "free",
+        Why::Calm(..) => "take",
     };
     logs.say(&format!(
         "memory: {} -> {}: {reason}; expected to {doing} {}",

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::trace::micros;
+
 /// Share of the line that must stay free for a climb, and that is near to it: a 32nd.
 const MARGIN: u64 = 32;
 /// Share of the line that may still be idle where it counts as close: an eighth.
@@ -20,7 +24,7 @@ const UNSTALLED: u64 = 5;
 const REFAULTED: u64 = 16 << 20;
 
 /// One look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// The appliance's memory, where anybody counts it.
     pub own: Option<Own>,
@@ -29,13 +33,14 @@ pub struct Sample {
     /// What of it is available by the kernel's own estimate, bytes.
     pub available: u64,
     /// Time since the sample before.
+    #[serde(with = "micros")]
     pub passed: Duration,
     /// What stopping the primary engine would free, bytes, where that is known.
     pub primary: Option<u64>,
 }
 
 /// The appliance's memory: the figures of its subtree, or natively the resident memory of its services.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {
     /// Everything charged, bytes.
     pub current: u64,
@@ -52,6 +57,7 @@ pub struct Own {
     /// How often it was hit and nothing could be dropped for it since then.
     pub failed: u64,
     /// Time since then in which some process stood still for want of memory; `None` when the kernel does not say.
+    #[serde(with = "micros::option")]
     pub stalled: Option<Duration>,
 }
 

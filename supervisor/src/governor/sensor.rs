@@ -31,6 +31,8 @@ pub trait Sense: Send {
 pub struct Pulse {
     tick: Interval,
     trigger: Option<Trigger>,
+    /// How often it fired.
+    fired: u64,
     /// Why there is no trigger, and since when.
     without: Option<(String, Instant)>,
 }
@@ -42,6 +44,7 @@ impl Pulse {
         let mut me = Self {
             tick: tasks::beat(LOOK),
             trigger: None,
+            fired: 0,
             without: None,
         };
         if let Some(path) = pressure {
@@ -65,7 +68,7 @@ impl Pulse {
         match &self.trigger {
             Some(trigger) => tokio::select! {
                 _ = self.tick.tick() => {}
-                () = trigger.fired() => {}
+                () = trigger.fired() => self.fired += 1,
             },
             None => {
                 self.tick.tick().await;
@@ -88,7 +91,10 @@ impl Pulse {
     #[must_use]
     pub fn how(&self) -> String {
         match (&self.trigger, &self.without) {
-            (Some(_), _) => "at once by the kernel's pressure trigger, and every second".to_owned(),
+            (Some(_), _) => format!(
+                "at once by the kernel's pressure trigger (it fired {} time(s)), and every second",
+                self.fired
+            ),
             (None, Some((why, _))) => format!("every second; no pressure trigger: {why}"),
             (None, None) => "every second".to_owned(),
         }

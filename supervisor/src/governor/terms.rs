@@ -4,6 +4,7 @@
 use sarai_wire::birth::KvType;
 use sarai_wire::bounds;
 use sarai_wire::memory::Rung;
+use serde::{Deserialize, Serialize};
 
 /// What an engine keeps beside the KV cache of its slots, bytes: saved states, bounded there.
 const SAVED: u64 = 64_000_000;
@@ -62,7 +63,7 @@ pub struct Facts {
 }
 
 /// A step between a rung and the one above it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Whether the rung is there on this machine, now.
     pub exists: bool,

@@ -2,18 +2,16 @@
 //! and whenever that disk is full or broken.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sarai_wire::control::LogLine;
 
-use super::OWN;
+use super::{OWN, Rotated};
 
-/// Size at which the file is rotated, bytes.
-const ROTATE_AT: u64 = 1024 * 1024;
+/// The file's name.
+const NAME: &str = "sarai.log";
 /// Rotated files kept beside the current one.
 const KEEP: u32 = 3;
 /// Most lines that wait; the oldest go first.
@@ -77,7 +75,7 @@ impl Disk {
         let Some(folder) = self.folder.get() else {
             return;
         };
-        let file = self.file.get_or_insert_with(|| Rotated::new(folder));
+        let file = self.file.get_or_insert_with(|| Rotated::new(folder, NAME, KEEP));
         self.retry = None;
         while let Some(oldest) = self.waiting.front_mut() {
             let LogLine { time, service, text } = &oldest.line;
@@ -105,95 +103,13 @@ impl Disk {
     }
 }
 
-/// `sarai.log`, `sarai.log.1` … `sarai.log.3`.
-struct Rotated {
-    path: PathBuf,
-    file: Option<(File, u64)>,
-}
-
-impl Rotated {
-    fn new(folder: &Path) -> Self {
-        Self {
-            path: folder.join("sarai.log"),
-            file: None,
-        }
-    }
-
-    /// Appends all of `bytes`, or as good as nothing.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self
-            .file
-            .as_ref()
-            .is_some_and(|(_, size)| size + bytes.len() as u64 > ROTATE_AT)
-        {
-            self.file = None;
-            self.rotate();
-        }
-        let (mut file, size) = match self.file.take() {
-            Some(open) => open,
-            None => open(&self.path)?,
-        };
-        match file.write_all(bytes) {
-            Ok(()) => {
-                self.file = Some((file, size + bytes.len() as u64));
-                Ok(())
-            }
-            Err(e) => {
-                // The part that still fitted would stand there twice. Where it cannot be taken back, the next one
-                // to open the file begins a new line.
-                let _ = file.set_len(size);
-                Err(e)
-            }
-        }
-    }
-
-    fn rotate(&self) {
-        for n in (1..=KEEP).rev() {
-            let from = if n == 1 {
-                self.path.clone()
-            } else {
-                self.numbered(n - 1)
-            };
-            // A gap in the row of old files is normal.
-            let _ = std::fs::rename(from, self.numbered(n));
-        }
-    }
-
-    fn numbered(&self, n: u32) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{n}"));
-        name.into()
-    }
-}
-
-/// Opens the file at its end, which is made the beginning of a line: a power cut may have left half a one.
-fn open(path: &Path) -> io::Result<(File, u64)> {
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)?;
-    let mut size = file.metadata()?.len();
-    if size > 0 {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
-            size += 1;
-        }
-    }
-    Ok((file, size))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::rotated::ROTATE_AT;
     use super::*;
     use proptest::prelude::*;
     use std::fs;
+    use std::path::Path;
 
     fn line(text: &str) -> LogLine {
         LogLine {

@@ -13,6 +13,7 @@ use crate::governor::govern;
 use crate::governor::sample::{Own, Sample};
 use crate::governor::sensor::Sense;
 use crate::governor::terms::Model;
+use crate::governor::trace::Trace;
 use crate::logs::Logs;
 use crate::problems::{Problems, lock};
 use crate::tasks;
@@ -119,7 +120,7 @@ fn start() -> Room {
         let (book, script, logs) = (Arc::clone(&book), Arc::clone(&script), logs.clone());
         async move {
             let hands = Hands(Arc::clone(&script), Arc::clone(&book));
-            govern(&book, &logs, Eyes(script), hands).await;
+            govern(&book, &logs, Eyes(script), hands, Trace::off()).await;
         }
     });
     room

@@ -6,12 +6,8 @@ use proptest::prelude::*;
 use sarai_wire::memory::Rung;
 
 use super::world::{MIB, World};
+use super::{BACK, REACHED};
 use crate::governor::ladder::{HOLD, HOLD_MOST, Ladder, Why};
-
-/// Seconds in which a rung that fits is reached: all moves one after the other, each with its time to settle.
-const REACHED: u64 = 20;
-/// Seconds after the end of pressure in which the first rung is reached.
-const BACK: u64 = 60;
 
 #[test]
 fn a_leak_goes_down_rung_by_rung_and_its_end_leads_back_within_a_minute() {
