@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::fs;
+    use std::io::Write;
     use std::path::Path;
 
     fn line(text: &str) -> LogLine {
