@@ -56,11 +56,12 @@ fn shapes_of_noise_load_and_answer_in_the_whole_appliance() -> Result<()> {
             answer["usage"]["completion_tokens"].as_u64() > Some(0),
             "{mix}: {answer}"
         );
-        // What was said, said twice: noise, but not at random.
-        let again = client.chat(&ask)?.ok()?;
+        // What was said, said twice: noise, but not at random. The first answer is no witness: its prompt was read in
+        // one batch, whose sums differ from those of single tokens on some processors, and noise has no clear favourites.
+        let [once, twice] = [client.chat(&ask)?.ok()?, client.chat(&ask)?.ok()?];
         ensure!(
-            answer["choices"][0]["message"] == again["choices"][0]["message"],
-            "{mix}"
+            once["choices"][0]["message"] == twice["choices"][0]["message"],
+            "{mix}: {once} and {twice}"
         );
         // The fallback's file is as good.
         sarai_tests::process::signal(
