@@ -11,6 +11,7 @@ common/differences.list (where the two images may differ, and why).
 
 import fnmatch
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -114,6 +115,25 @@ def prune(root, arch):
     dangling = [p for p in kept if os.path.islink(root + p) and not resolves(root, p)]
     if dangling:
         raise Wrong("links to nowhere: " + ", ".join(sorted(dangling)))
+    check_libraries(root, kept)
+
+
+def check_libraries(root, kept):
+    """Every program finds its libraries: the loader would say so only on the machine."""
+    there, lacking = {os.path.basename(p) for p in kept}, []
+    for path in sorted(kept):
+        at = root + path
+        if os.path.islink(at) or not os.path.isfile(at):
+            continue
+        with open(at, "rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+        done = subprocess.run(["readelf", "-dW", at], check=True, capture_output=True, text=True)
+        for name in re.findall(r"\(NEEDED\)\s+Shared library: \[(.+)\]", done.stdout):
+            if name not in there:
+                lacking.append(f"{path} needs {name}")
+    if lacking:
+        raise Wrong("libraries are missing: " + ", ".join(lacking))
 
 
 def resolves(root, path):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -190,6 +191,15 @@ class Files(Folder):
         file = self.folder / "initramfs"
         file.write_bytes(subprocess.run(["zstd", "-qc"], input=data, check=True, capture_output=True).stdout)
         return file
+
+    def test_a_program_without_its_libraries_is_found(self):
+        root = self.root()
+        # Any program of this machine: it needs the C library.
+        (self.folder / "usr/sbin/dropbear").write_bytes(Path(shutil.which("ls")).resolve().read_bytes())
+        kept = set(image_files.walk(root)) - {"/usr/lib/libc.so.6"}
+        with self.assertRaisesRegex(image_files.Wrong, "/usr/sbin/dropbear needs libc.so.6"):
+            image_files.check_libraries(root, kept)
+        image_files.check_libraries(root, kept - {"/usr/sbin/dropbear"})
 
     def cpio(self, entries):
         """An archive of (path, mode, owner)."""
