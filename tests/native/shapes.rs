@@ -41,7 +41,7 @@ fn shapes_of_noise_load_and_answer_in_the_whole_appliance() -> Result<()> {
                 512,
             )?,
         ];
-        let mut appliance = Appliance::start_with(&artifacts, "[gateway]\nprimary_silence_ms = 3000")?;
+        let mut appliance = Appliance::start_with(&artifacts, "[gateway]\nprimary_silence_ms = 6000")?;
         let client = appliance.keyed()?;
         let ask = json!({
             "model": "sarai",
