@@ -24,7 +24,7 @@ PROMPT = b"sarai> "
 # What the console shows at the end of each stage, in their order: the firmware as it starts the system, the
 # supervisor's first line.
 STAGES = [("firmware", b"BdsDxe: starting"), ("kernel", b"SARAi "), ("prompt", PROMPT)]
-# Promise: memory that the system uses while no engine runs, MiB (docs/SPECIFICATION.md I7).
+# Promise: memory that the system uses while no engine runs, MiB (docs/SPECIFICATION.md).
 MOST_USED = 120
 # Most that the console is read, bytes.
 MAX_CONSOLE = 16 << 20
