@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// What the admin's prompt looks like.
 pub const PROMPT: &str = "sarai> ";
 /// From power-on to the prompt. It takes some 20 s on an idle machine.
-pub const BOOT: Duration = Duration::from_secs(300);
+pub const BOOT: Duration = Duration::from_secs(600);
 /// From the order to the end.
 pub const OFF: Duration = Duration::from_secs(120);
 /// One command at the prompt.
