@@ -40,6 +40,7 @@ pub fn patient() -> String {
     SETTINGS
         .replace("startup_s = 60", "startup_s = 900")
         .replace("silence_s = 60", "silence_s = 600")
+        .replace("primary_silence_ms = 120000", "primary_silence_ms = 600000")
 }
 
 /// A tiny primary and a tiny fallback.
