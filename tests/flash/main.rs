@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sarai_tests::image::flashing;
 use sarai_tests::model::{self, Artifact};
 use sarai_tests::process::output_of;
 use sarai_tests::publisher::Publisher;
@@ -58,19 +59,10 @@ impl World {
     }
 
     fn run(&self, image: &Path, more: &[&str]) -> Output {
-        Command::new(tree::root().join("scripts/flash"))
-            .arg(image)
-            .arg("--file")
-            .arg(self.path("disk.img"))
-            .args(["--size", "2G", "--yes"])
-            .arg("--keyring")
-            .arg(self.path("keyring"))
-            .arg("--manifest")
-            .arg(self.path("manifest.toml"))
-            .arg("--store")
-            .arg(self.path("models"))
+        flashing(self.folder.path(), image, &self.path("disk.img"))
+            .unwrap()
+            .args(["--size", "2G"])
             .args(more)
-            .env("SARAI_PROGRAMS", tree::binaries().unwrap())
             .output()
             .unwrap()
     }

@@ -92,19 +92,8 @@ impl Image {
 
     /// Runs `scripts/flash` of `image` to the file `disk`, which is made if needed. What it said.
     pub fn flash(&self, image: &Path, disk: &Path, more: &[&str]) -> Result<String> {
-        let output = Command::new(tree::root().join("scripts/flash"))
-            .arg(image)
-            .arg("--file")
-            .arg(disk)
-            .arg("--yes")
-            .arg("--keyring")
-            .arg(self.path("keyring"))
-            .arg("--manifest")
-            .arg(self.path("manifest.toml"))
-            .arg("--store")
-            .arg(self.path("models"))
+        let output = flashing(self.folder.path(), image, disk)?
             .args(more)
-            .env("SARAI_PROGRAMS", tree::binaries()?)
             .output()
             .context("run scripts/flash")?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -225,4 +214,19 @@ done
             ..self.machine(disk)
         })
     }
+}
+
+/// `scripts/flash` of `image` to the file `disk` without questions, with keyring, manifest and models of `folder`.
+pub fn flashing(folder: &Path, image: &Path, disk: &Path) -> Result<Command> {
+    let mut command = Command::new(tree::root().join("scripts/flash"));
+    command.arg(image).arg("--file").arg(disk).arg("--yes");
+    for (option, below) in [
+        ("--keyring", "keyring"),
+        ("--manifest", "manifest.toml"),
+        ("--store", "models"),
+    ] {
+        command.arg(option).arg(folder.join(below));
+    }
+    command.env("SARAI_PROGRAMS", tree::binaries()?);
+    Ok(command)
 }

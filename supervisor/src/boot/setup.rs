@@ -8,11 +8,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::disk::Boot;
 use crate::config::{Config, MAX_FILE, read_bounded};
+use crate::identity::authorized;
 
 /// Its name.
 pub const FILE: &str = "sarai.toml";
-/// Who may come in by SSH, below the run folder: what an SSH server reads.
-pub const AUTHORIZED_KEYS: &str = "authorized_keys";
 /// Where the boot partition is mounted meanwhile.
 const MOUNTED: &str = "/run/sarai-boot";
 
@@ -50,7 +49,7 @@ pub fn hand_out(config: &Config, run: &Path) -> Result<String, String> {
     }
     fs::create_dir_all(run).map_err(|e| e.to_string())?;
     let text = config.ssh_keys.join("\n") + "\n";
-    sarai_trust::atomic::write(&run.join(AUTHORIZED_KEYS), text.as_bytes(), 0o644)
+    sarai_trust::atomic::write(&run.join(authorized::FILE), text.as_bytes(), 0o644)
         .map_err(|e| format!("nobody may come in by SSH: failed to {e}"))?;
     Ok(format!("{} may come in by SSH", config.ssh_keys.len()))
 }
@@ -69,7 +68,7 @@ mod tests {
         assert!(!run.exists());
         config.ssh_keys = vec!["ssh-ed25519 AAAA a".into(), "ssh-ed25519 AAAB b".into()];
         hand_out(&config, &run).unwrap();
-        let text = fs::read_to_string(run.join(AUTHORIZED_KEYS)).unwrap();
+        let text = fs::read_to_string(run.join(authorized::FILE)).unwrap();
         assert_eq!(text, "ssh-ed25519 AAAA a\nssh-ed25519 AAAB b\n");
     }
 }

@@ -7,6 +7,7 @@ use sarai_trust::Keyring;
 
 use super::is_interface;
 use super::reader::Section;
+use crate::identity::authorized::{Key, MAX_LINE as MAX_KEY};
 use crate::network::is_host;
 
 /// Most name servers.
@@ -15,8 +16,6 @@ const MAX_DNS: usize = 3;
 const MAX_NTP: usize = 4;
 /// Most SSH keys.
 const MAX_KEYS: usize = 32;
-/// Longest line with an SSH key, bytes: an RSA key of 16384 bits has room in it.
-const MAX_KEY: usize = 4096;
 /// Most additional release certificates.
 const MAX_CERTIFICATES: usize = 16;
 
@@ -169,73 +168,9 @@ fn is_server(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label))
 }
 
-/// One line of an `authorized_keys` file: type, key, comment. The key must say its own type, which a key cut short
-/// or pasted wrong does not.
+/// One line of an `authorized_keys` file, as it will be read when it is handed out.
 fn is_ssh_key(line: &str) -> bool {
-    const KINDS: [&str; 7] = [
-        "ssh-ed25519",
-        "ssh-rsa",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    ];
-    let mut words = line.split(' ').filter(|word| !word.is_empty());
-    let (Some(kind), Some(key)) = (words.next(), words.next()) else {
-        return false;
-    };
-    line.len() <= MAX_KEY
-        && !line.chars().any(char::is_control)
-        && KINDS.contains(&kind)
-        && base64(key).is_some_and(|blob| is_blob(&blob, kind))
-}
-
-/// The wire form of a public key: fields of which each begins with its length, filling the whole; the first is the
-/// type.
-fn is_blob(mut blob: &[u8], kind: &str) -> bool {
-    let mut fields = 0;
-    while let Some((length, rest)) = blob.split_first_chunk::<4>() {
-        let Some((field, after)) = usize::try_from(u32::from_be_bytes(*length))
-            .ok()
-            .and_then(|length| rest.split_at_checked(length))
-        else {
-            return false;
-        };
-        if fields == 0 && field != kind.as_bytes() {
-            return false;
-        }
-        fields += 1;
-        blob = after;
-    }
-    blob.is_empty() && fields >= 2
-}
-
-/// Base64 of RFC 4648 with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let body = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
-        return None;
-    }
-    let (mut bytes, mut held, mut bits) = (Vec::with_capacity(text.len() / 4 * 3), 0u32, 0);
-    for b in body.bytes() {
-        let value = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = held << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from(held >> bits & 0xff).ok()?);
-            held &= (1 << bits) - 1;
-        }
-    }
-    Some(bytes)
+    line.len() <= MAX_KEY && !line.chars().any(char::is_control) && Key::parse(line).is_ok()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub const HOME: &str = "admin";
 /// Most keys of one file.
 pub const MAX_KEYS: usize = 64;
 /// Longest line, bytes: an RSA key of 16384 bits fits.
-const MAX_LINE: usize = 4096;
+pub const MAX_LINE: usize = 4096;
 /// Largest file, bytes.
 const MAX_FILE: u64 = (MAX_KEYS * (MAX_LINE + 1)) as u64;
 /// What every key is held to besides what the server is told: a prompt and nothing else.
@@ -90,11 +90,11 @@ impl Key {
             ));
         }
         let (text, comment) = rest.trim_start().split_once(' ').unwrap_or((rest.trim(), ""));
-        let blob = base64(text).ok_or(wrong("what follows the kind is no base64"))?;
-        let inner = blob
-            .split_first_chunk::<4>()
-            .and_then(|(length, rest)| rest.get(..u32::from_be_bytes(*length) as usize));
-        if inner != Some(kind.as_bytes()) {
+        // Padded: the server takes no other.
+        let blob = base64(text)
+            .filter(|_| text.len().is_multiple_of(4))
+            .ok_or(wrong("what follows the kind is no base64"))?;
+        if !is_blob(&blob, kind) {
             return Err(wrong("it is cut, or of another kind than it says"));
         }
         // Kind and key, each with its length before it.
@@ -132,6 +132,26 @@ impl Key {
             source: source.to_owned(),
         }
     }
+}
+
+/// The wire form of a public key: fields of which each begins with its length, filling the whole; the first is the
+/// type.
+fn is_blob(mut blob: &[u8], kind: &str) -> bool {
+    let mut fields = 0;
+    while let Some((length, rest)) = blob.split_first_chunk::<4>() {
+        let Some((field, after)) = usize::try_from(u32::from_be_bytes(*length))
+            .ok()
+            .and_then(|length| rest.split_at_checked(length))
+        else {
+            return false;
+        };
+        if fields == 0 && field != kind.as_bytes() {
+            return false;
+        }
+        fields += 1;
+        blob = after;
+    }
+    blob.is_empty() && fields >= 2
 }
 
 /// SHA-256 of a public key as OpenSSH shows it.
@@ -295,6 +315,12 @@ mod tests {
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@home";
 
+    fn padded(bytes: &[u8]) -> String {
+        let text = base64_of(bytes);
+        let length = text.len().next_multiple_of(4);
+        format!("{text:=<length$}")
+    }
+
     fn layout() -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::native(dir.path()).unwrap();
@@ -319,6 +345,12 @@ mod tests {
         ] {
             assert!(Key::parse(&KEY.replace(from, to)).is_err(), "{from} -> {to}");
         }
+        // Of a length that needs padding.
+        let blob = [&b"\0\0\0\x07ssh-rsa\0\0\x01\x04"[..], &[1; 260]].concat();
+        assert!(Key::parse(&format!("ssh-rsa {}", padded(&blob))).is_ok());
+        assert!(Key::parse(&format!("ssh-rsa {}", base64_of(&blob))).is_err());
+        let after = padded(&[&blob[..], &[0; 3]].concat());
+        assert!(Key::parse(&format!("ssh-rsa {after}")).is_err(), "{after}");
         let cut = KEY.replace("GhscHR4f", "Ghs");
         assert!(Key::parse(&cut).is_err(), "{cut}");
         assert!(Key::parse(&format!("{KEY} {}", "x".repeat(5000))).is_err());
@@ -358,6 +390,7 @@ mod tests {
     proptest! {
         #[test]
         fn base64_is_its_own_inverse(bytes in proptest::collection::vec(any::<u8>(), 1..100)) {
+            prop_assert_eq!(base64(&padded(&bytes)).unwrap(), bytes.clone());
             prop_assert_eq!(base64(&base64_of(&bytes)).unwrap(), bytes);
         }
 
