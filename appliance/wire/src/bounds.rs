@@ -1,5 +1,5 @@
-//! Bounds of what an admin may set. The supervisor holds settings to them when it reads `sarai.toml`, engine and
-//! gateway hold what they are started with to them: what the first lets through, the others take.
+//! Bounds of what an admin may set. The supervisor holds settings to them when it reads `sarai.toml`, engine,
+//! gateway and trainer hold what they are started with to them: what the first lets through, the others take.
 
 use std::ops::RangeInclusive;
 
@@ -33,6 +33,44 @@ pub const PRIMARY_SILENCE_MS: RangeInclusive<u32> = 500..=600_000;
 pub const EARLY_EXIT: RangeInclusive<f32> = 0.0..=1.0;
 /// [`crate::birth::GatewaySettings::drain_s`].
 pub const DRAIN_S: RangeInclusive<u32> = 0..=120;
+
+/// Of [`crate::training::TrainingConfig`], setting by setting.
+pub mod training {
+    use std::ops::RangeInclusive;
+
+    /// Rank of an update. More than 64 is no low rank for the models of this machine, and no longer fits its memory.
+    pub const RANK: RangeInclusive<u32> = 1..=64;
+    /// Scale of the updates.
+    pub const ALPHA: RangeInclusive<f64> = 0.01..=1024.0;
+    /// Highest learning rate.
+    pub const LEARNING_RATE: RangeInclusive<f64> = 1e-7..=0.1;
+    /// Part of the steps that is warm-up.
+    pub const WARMUP: RangeInclusive<f64> = 0.0..=0.5;
+    /// Part of the highest rate at the end.
+    pub const FLOOR: RangeInclusive<f64> = 0.0..=1.0;
+    /// Passes over the examples.
+    pub const EPOCHS: RangeInclusive<u32> = 1..=1000;
+    /// Norm of a gradient.
+    pub const CLIP: RangeInclusive<f64> = 1e-3..=1e6;
+    /// Weight decay.
+    pub const WEIGHT_DECAY: RangeInclusive<f64> = 0.0..=1.0;
+    /// Seed: what TOML's integers can say.
+    pub const SEED: RangeInclusive<u64> = 0..=i64::MAX.cast_unsigned();
+    /// Tokens of a row.
+    pub const SEQUENCE_LENGTH: RangeInclusive<u32> = 16..=4096;
+    /// Rows of a step.
+    pub const ROWS_PER_STEP: RangeInclusive<u32> = 1..=1024;
+    /// Steps between two measurements.
+    pub const HELD_OUT_EVERY: RangeInclusive<u32> = 1..=100_000;
+    /// Measurements without a new best.
+    pub const PATIENCE: RangeInclusive<u32> = 0..=1000;
+    /// Seconds of a run: no more than a day.
+    pub const TIME_BUDGET_SECONDS: RangeInclusive<u32> = 1..=86_400;
+    /// Seconds between two checkpoints.
+    pub const CHECKPOINT_SECONDS: RangeInclusive<u32> = 0..=3600;
+    /// Compute threads.
+    pub const THREADS: RangeInclusive<u32> = 1..=64;
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //! | module | socket | who talks |
 //! | --- | --- | --- |
 //! | [`birth`] | `AF_UNIX` `SOCK_SEQPACKET` pair, descriptor 3 of each child | supervisor ↔ engine, gateway, announcer |
+//! | [`training`] | the same | supervisor ↔ trainer |
 //! | [`engine`] | `AF_UNIX` stream, listening socket inherited as descriptor 4 by the engine | gateway → engine |
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
@@ -20,3 +21,4 @@ pub mod descriptors;
 pub mod engine;
 pub mod frame;
 pub mod memory;
+pub mod training;
