@@ -210,7 +210,7 @@ impl TrainingConfig {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
     name: &str,
     value: T,
     bounds: &RangeInclusive<T>,
