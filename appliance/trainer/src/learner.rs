@@ -1,0 +1,63 @@
+//! The seam between the course of a training (data, steps, checkpoints) and its mathematics.
+
+use crate::Error;
+
+/// One packed row: several examples one after another. Attention never crosses from one segment to another.
+///
+/// The four vectors have the same length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// Tokens, each below the vocabulary's size.
+    pub tokens: Vec<u32>,
+    /// Place of each token in its segment, counted from 0: it starts again with each segment.
+    pub positions: Vec<u32>,
+    /// Which example a token belongs to. The tokens of one example are next to each other.
+    pub segments: Vec<u32>,
+    /// Whether a token is to be predicted from those before it in its segment. Never true of a segment's first.
+    pub targets: Vec<bool>,
+}
+
+/// How surprised a model was.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Loss {
+    /// Sum of the negative log-likelihoods of the targets, in nats. Not finite when the parameters have run away.
+    pub nll: f64,
+    /// How many targets there were.
+    pub tokens: usize,
+}
+
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Self) {
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+    }
+}
+
+/// A model some of whose parameters can be learnt. They are handed in as one flat vector.
+pub trait Learner {
+    /// How many parameters can be learnt.
+    fn parameters(&self) -> usize;
+
+    /// Parameters to start from, the same for the same seed. They leave the model as it is.
+    fn initial(&self, seed: u64) -> Vec<f32>;
+
+    /// The loss over the sequence's targets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when the parameters or the sequence don't fit the model.
+    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, Error>;
+
+    /// The loss over the sequence's targets; the derivatives of [`Loss::nll`] by each parameter are added to
+    /// `gradient`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when the parameters, the gradient or the sequence don't fit the model.
+    fn loss_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        gradient: &mut [f32],
+    ) -> Result<Loss, Error>;
+}
