@@ -2,12 +2,16 @@
 //!
 //! | module | duty |
 //! | --- | --- |
+//! | [`gguf`] | reads base models, writes adapters; bounded |
+//! | [`quantised`] | ggml's ways of storing matrices |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
 //!
 //! This crate is handed a base model and a data set of tokens. It knows no tokenizer, no text and no llama.cpp, and
 //! opens no path.
 
 pub mod error;
+pub mod gguf;
 pub mod learner;
+pub mod quantised;
 
 pub use error::Error;
