@@ -17,6 +17,7 @@ use sarai_tests::measure::figures::{Figure, Figures, Promise};
 use sarai_tests::measure::{machine, median, quantile};
 use sarai_tests::model::Artifact;
 use sarai_tests::tree;
+use sarai_wire::adapter::Apply;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{Done, Event, Generate, Message, Request, Role, Sampling};
 use sarai_wire::frame;
@@ -149,6 +150,7 @@ impl Free {
                 cpus: cpus.to_vec(),
                 ..EngineParams::default()
             },
+            adapter: None,
         };
         birth::send(me.birth.as_fd(), &ToEngine::Start(start), &[file.as_raw_fd()])?;
         match birth::recv::<FromEngine>(me.birth.as_fd())?.0 {
@@ -188,6 +190,7 @@ fn ask(socket: &Path, round: usize) -> Result<Done> {
         prefix: String::new(),
         constraint: None,
         guess: String::new(),
+        apply: Apply::InUse,
     };
     frame::write(&mut stream, &Request::Generate(generate))?;
     loop {

@@ -15,7 +15,7 @@ pub const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + messag
     message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}\
     {{ '<|im_start|>assistant\n' }}{% endif %}";
 
-const ALIGNMENT: usize = 32;
+pub(super) const ALIGNMENT: usize = 32;
 const WIDTH: usize = 64;
 const HEADS: usize = 2;
 const CONVOLUTION: usize = 3;
@@ -145,7 +145,7 @@ impl Tiny {
         std::fs::write(path, self.bytes())
     }
 
-    fn arch_name(&self) -> &'static str {
+    pub(super) fn arch_name(&self) -> &'static str {
         match (self.flaw, self.arch) {
             (Some(Flaw::UnknownArch), _) => "unheard-of",
             (_, Arch::Llama) => "llama",
@@ -354,9 +354,9 @@ impl Vocabulary {
 
 /// Metadata as GGUF writes it.
 #[derive(Default)]
-struct Values {
-    bytes: Vec<u8>,
-    count: usize,
+pub(super) struct Values {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: usize,
 }
 
 impl Values {
@@ -371,12 +371,12 @@ impl Values {
         self.bytes.extend_from_slice(&small(value).to_le_bytes());
     }
 
-    fn float(&mut self, key: &str, value: f32) {
+    pub(super) fn float(&mut self, key: &str, value: f32) {
         self.key(key, 6);
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key, 8);
         put_text(&mut self.bytes, value);
     }
@@ -402,20 +402,20 @@ impl Values {
 }
 
 /// Everything that is counted here is small.
-fn small(value: usize) -> u32 {
+pub(super) fn small(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-fn put_text(to: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(to: &mut Vec<u8>, text: &str) {
     to.extend_from_slice(&(text.len() as u64).to_le_bytes());
     to.extend_from_slice(text.as_bytes());
 }
 
 /// splitmix64, mapped to [-1, 1).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    pub(super) fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -27,6 +27,7 @@ pub mod client;
 pub mod gguf;
 pub mod image;
 pub mod lan;
+pub mod lora;
 pub mod measure;
 pub mod model;
 pub mod process;

@@ -150,7 +150,7 @@ pub struct Loop {
     /// SHA-256 of its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The adapter applied to it.
+    /// The adapter applied to it: SHA-256 of its file, a space, its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// The words that asked for revisions.

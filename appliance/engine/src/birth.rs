@@ -44,7 +44,7 @@ pub type Confine = fn() -> Result<(), SealError>;
 /// When the first message is not a start, or the birth socket fails.
 pub fn run(socket: OwnedFd, listener: UnixListener, confine: Confine) -> Result<()> {
     let socket = Arc::new(socket);
-    let (start, model) = receive_start(&socket)?;
+    let (start, model, adapter) = receive_start(&socket)?;
     if let Err(bad) = config::check(&start) {
         announce_failure(&socket, &bad.to_string());
         bail!("failed to {bad}");
@@ -58,7 +58,7 @@ pub fn run(socket: OwnedFd, listener: UnixListener, confine: Confine) -> Result<
             .name("decode".into())
             .stack_size(STACK)
             .spawn(move || {
-                let status = live(&start, model, listener, &socket, &shared, confine);
+                let status = live(&start, (model, adapter), listener, &socket, &shared, confine);
                 std::process::exit(status);
             })
             .context("failed to start the decode thread")?;
@@ -68,6 +68,9 @@ pub fn run(socket: OwnedFd, listener: UnixListener, confine: Confine) -> Result<
             Ok((ToEngine::Ping { seq }, _)) => shared.ping(seq),
             Ok((ToEngine::Stop, _)) => shared.stop(),
             Ok((ToEngine::Ease { seq, ease }, _)) => shared.ease(seq, ease),
+            Ok((ToEngine::Adapter { seq, order }, mut files)) => {
+                shared.wish(seq, order, files.pop().map(File::from));
+            }
             Ok((ToEngine::Start(_), _)) => crate::warning!("a second start was ignored"),
             Err(BirthError::Closed) => {
                 info!("the supervisor is gone; leaving");
@@ -87,27 +90,30 @@ fn born_with(params: &EngineParams) -> u32 {
     params.reduced.unwrap_or(params.context)
 }
 
-fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File)> {
+/// What to start with, the model, and the adapter if there is one.
+fn receive_start(socket: &OwnedFd) -> Result<(EngineStart, File, Option<File>)> {
     let (message, mut descriptors) =
         birth::recv::<ToEngine>(socket.as_fd()).context("failed to receive the start")?;
     let ToEngine::Start(start) = message else {
         bail!("the first message is not a start")
     };
-    if descriptors.len() != 1 {
+    let expected = 1 + usize::from(start.adapter.is_some());
+    if descriptors.len() != expected {
         let reason = format!(
-            "take the model: {} descriptors came, one was expected",
+            "take the model: {} descriptors came, {expected} expected",
             descriptors.len()
         );
         announce_failure(socket, &reason);
         bail!("failed to {reason}");
     }
+    let adapter = start.adapter.as_ref().and_then(|_| descriptors.pop());
     let model = File::from(descriptors.remove(0));
     let regular = model.metadata().is_ok_and(|metadata| metadata.is_file());
     if !regular {
         announce_failure(socket, "take the model: its descriptor is not a file");
         bail!("failed to take the model: its descriptor is not a file");
     }
-    Ok((start, model))
+    Ok((start, model, adapter.map(File::from)))
 }
 
 fn announce_failure(socket: &OwnedFd, reason: &str) {
@@ -127,7 +133,7 @@ fn announce(socket: &OwnedFd, reason: &str, unreadable: bool) {
 /// The decode thread: loads, announces, works. Returns the exit status.
 fn live(
     start: &EngineStart,
-    model: File,
+    files: (File, Option<File>),
     listener: UnixListener,
     socket: &Arc<OwnedFd>,
     shared: &Arc<Shared>,
@@ -135,7 +141,7 @@ fn live(
 ) -> i32 {
     // A panic here must end the process, or the engine would hang with its socket open.
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        work(start, model, listener, socket, shared, confine)
+        work(start, files, listener, socket, shared, confine)
     }));
     match end {
         Ok(Ok(())) => {
@@ -158,7 +164,7 @@ fn live(
 /// Everything between start and stop. Errors fit after "failed to".
 fn work(
     start: &EngineStart,
-    file: File,
+    (file, adapter): (File, Option<File>),
     listener: UnixListener,
     socket: &Arc<OwnedFd>,
     shared: &Arc<Shared>,
@@ -197,7 +203,7 @@ fn work(
             crate::warning!("failed to {error}");
         }
     });
-    let worker = Worker::new(
+    let mut worker = Worker::new(
         context,
         vocab,
         Arc::clone(&frontend.markers),
@@ -206,6 +212,9 @@ fn work(
         Arc::clone(shared),
         tell,
     );
+    if let (Some(which), Some(file)) = (&start.adapter, adapter) {
+        worker.born_with(which, file);
+    }
     server::start(listener, Arc::clone(&frontend), Arc::clone(shared)).context("serve the socket")?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
     info!(
@@ -219,7 +228,7 @@ fn work(
     birth::send(
         socket.as_fd(),
         &FromEngine::Ready {
-            info: frontend.info.clone(),
+            info: server::info(&frontend, shared),
             load_ms,
         },
         &[],

@@ -1,5 +1,6 @@
 //! Bounds of what the supervisor starts an engine with.
 
+use sarai_wire::adapter::{Adapter, is_digest};
 use sarai_wire::birth::EngineStart;
 use sarai_wire::bounds;
 
@@ -17,13 +18,17 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
         model,
         digest,
         params,
+        adapter,
     } = start;
     let bad = |text: String| Err(BadParameters(text));
     if model.is_empty() || model.len() > 256 {
         return bad("the model id must be 1 to 256 bytes long".into());
     }
-    if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if !is_digest(digest) {
         return bad("the digest must be 64 lower-case hex digits".into());
+    }
+    if let Some(adapter) = adapter {
+        check_adapter(adapter).map_err(BadParameters)?;
     }
     for (name, value, bounds) in [
         ("context", params.context, bounds::CONTEXT),
@@ -43,6 +48,20 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
         return bad(format!(
             "the reduced context is {reduced}, must be {least} to {most}, the context itself"
         ));
+    }
+    Ok(())
+}
+
+/// Checks what an adapter is called.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_adapter(adapter: &Adapter) -> Result<(), String> {
+    if !is_digest(&adapter.digest) {
+        return Err("an adapter's digest must be 64 lower-case hex digits".into());
+    }
+    if adapter.version.is_empty() || adapter.version.len() > 256 {
+        return Err("an adapter's version must be 1 to 256 bytes long".into());
     }
     Ok(())
 }
@@ -71,6 +90,7 @@ mod tests {
             model: "m".into(),
             digest: "0".repeat(64),
             params: EngineParams::default(),
+            adapter: None,
         }
     }
 
@@ -86,6 +106,12 @@ mod tests {
         assert!(refused(|s| s.model.clear()).contains("model id"));
         assert!(refused(|s| s.digest = "A".repeat(64)).contains("digest"));
         assert!(refused(|s| s.digest.clear()).contains("digest"));
+        let adapter = |digest: &str, version: &str| Adapter {
+            digest: digest.into(),
+            version: version.into(),
+        };
+        assert!(refused(|s| s.adapter = Some(adapter("x", "1"))).contains("adapter's digest"));
+        assert!(refused(|s| s.adapter = Some(adapter(&"0".repeat(64), ""))).contains("version"));
         assert!(refused(|s| s.params.context = 0).contains("context is 0"));
         assert!(refused(|s| s.params.context = u32::MAX).contains("context"));
         assert!(refused(|s| s.params.slots = 0).contains("slots"));

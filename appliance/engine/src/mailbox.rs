@@ -77,6 +77,7 @@ mod tests {
             mailbox.send(Event::Started {
                 prompt_tokens: 9,
                 cached_tokens,
+                adapter: None,
             });
         }
         let seen: Vec<u32> = mailbox

@@ -1,10 +1,12 @@
 //! What is found out about a model before its engine is announced: that it runs, what its memory can do, and what a
 //! batch costs on this machine.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::llama::adapter::Adapter;
 use crate::llama::batch::Batch;
-use crate::llama::context::Context;
+use crate::llama::context::{Context, ContextParams};
 use crate::llama::{LlamaError, Token};
 use crate::softmax;
 use crate::speculation::MOST;
@@ -36,6 +38,55 @@ pub struct Findings {
     pub exact: bool,
     /// Sizes of batches and their time over that of one token, as far as they are exact and there was time.
     pub costs: Vec<(usize, f64)>,
+}
+
+/// Tries an adapter in a small context of its own: a file that loads and does not compute is noticed before a request
+/// gets it. With `look`, says whether tokens come out of a batch bit for bit as they come out one by one.
+///
+/// # Errors
+/// As [`probe`], or when there is no memory for the context.
+pub fn try_adapter<'model>(
+    beside: &Context<'model>,
+    adapter: &Rc<Adapter<'model>>,
+    first: Token,
+    look: bool,
+) -> Result<bool, LlamaError> {
+    let most = COMPARED.try_into().unwrap_or(u32::MAX);
+    let mut context = beside.beside(ContextParams {
+        context: most,
+        slots: 1,
+        batch: most,
+        rows: most,
+        ..beside.params()
+    })?;
+    context.apply(Some(adapter))?;
+    let mut probe = Probe {
+        context: &mut context,
+        batch: Batch::new(COMPARED),
+        first,
+    };
+    probe.time(0, 1)?;
+    if probe.row(0).and_then(softmax::largest).is_none() {
+        return Err(LlamaError::Adapter(
+            "the logits with it are not finite numbers".into(),
+        ));
+    }
+    if !look {
+        return Ok(false);
+    }
+    let mut rows = vec![probe.row(0).unwrap_or_default().to_vec()];
+    for size in [2, COMPARED] {
+        for at in rows.len()..size {
+            probe.time(at, 1)?;
+            rows.push(probe.row(0).unwrap_or_default().to_vec());
+        }
+        probe.context.forget(0);
+        probe.time(0, size)?;
+        if (0..size).any(|at| probe.row(at) != Some(&rows[at])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Decodes a few made-up tokens and forgets them, so that the first request finds everything in memory and a model

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sarai_wire::adapter::Apply;
 use sarai_wire::engine::{Counted, Error, ErrorKind, Event, Generate, Info, Message, Request, Score};
 use sarai_wire::frame::{self, FrameError};
 
@@ -242,16 +243,17 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
             Ok(Request::Info) => frame::write(stream, &Event::Info(info(frontend, shared))),
             Ok(Request::Score(request)) => {
                 let made = frontend.scoring(&request, shared.context());
-                answer(stream, request.client, made, frontend, shared)
+                let whose = (request.client, request.apply);
+                answer(stream, whose, made, frontend, shared)
             }
             Ok(Request::Count(request)) => {
                 let counted = frontend.count(&request.messages, shared.context());
                 frame::write(stream, &counted.map_or_else(Event::Error, Event::Counted))
             }
             Ok(Request::Generate(request)) => {
-                let client = request.client.clone();
+                let whose = (request.client.clone(), request.apply.clone());
                 let made = frontend.generation(request, shared.context(), || hung_up(stream));
-                answer(stream, client, made, frontend, shared)
+                answer(stream, whose, made, frontend, shared)
             }
             // The frame was read to its end, so the next one can follow.
             Err(error @ FrameError::Decode(_)) => {
@@ -269,25 +271,28 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
     }
 }
 
-fn info(frontend: &Frontend, shared: &Shared) -> Info {
+/// What runs here, as of now.
+pub fn info(frontend: &Frontend, shared: &Shared) -> Info {
     let (queued, running) = shared.counts();
     Info {
         queued,
         running,
         context: shared.context(),
+        adapter: shared.adapter(),
         ..frontend.info.clone()
     }
 }
 
+/// Answers with the events of a request; `whose` it is, and with which adapter.
 fn answer(
     stream: &mut UnixStream,
-    client: String,
+    whose: (String, Apply),
     made: Result<(Vec<Token>, Task), Error>,
     frontend: &Frontend,
     shared: &Shared,
 ) -> Result<(), FrameError> {
     let _open = shared.open();
-    let mailbox = match made.and_then(|(prompt, task)| submit(client, prompt, task, frontend, shared)) {
+    let mailbox = match made.and_then(|(prompt, task)| submit(whose, prompt, task, frontend, shared)) {
         Ok(mailbox) => mailbox,
         Err(error) => return frame::write(stream, &Event::Error(error)),
     };
@@ -307,7 +312,7 @@ fn failed(message: String) -> Error {
 }
 
 fn submit(
-    client: String,
+    (client, apply): (String, Apply),
     prompt: Vec<Token>,
     task: Task,
     frontend: &Frontend,
@@ -319,6 +324,7 @@ fn submit(
         client,
         prompt,
         key: KvKey::text(&frontend.info.digest),
+        apply,
         task,
         mailbox: Arc::clone(&mailbox),
         queued: Instant::now(),

@@ -1,9 +1,11 @@
 //! What the threads of the engine share: the queue, the supervisor's wishes, and the counters.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sarai_wire::adapter::{Adapter, AdapterOrder, Apply};
 use sarai_wire::engine::{Error, ErrorKind, Generate};
 use sarai_wire::memory::Ease;
 
@@ -26,8 +28,10 @@ pub struct Job {
     pub client: String,
     /// The rendered conversation.
     pub prompt: Vec<Token>,
-    /// What its KV cache depends on besides the tokens.
+    /// What its KV cache depends on besides the tokens; the adapter comes to it when the request leaves the queue.
     pub key: KvKey,
+    /// Which adapter it is to be computed with.
+    pub apply: Apply,
     /// What to do after the prompt.
     pub task: Task,
     /// Where its events go.
@@ -86,6 +90,19 @@ pub struct Order {
     pub came: Instant,
 }
 
+/// The supervisor's wish about adapters.
+#[derive(Debug)]
+pub struct AdapterWish {
+    /// Number to repeat in the answer.
+    pub seq: u64,
+    /// What to do.
+    pub order: AdapterOrder,
+    /// The file that came with it.
+    pub file: Option<File>,
+    /// When it came.
+    pub came: Instant,
+}
+
 /// What waits for the decode thread.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -95,6 +112,10 @@ pub struct Inbox {
     pub pings: VecDeque<u64>,
     /// Orders to give memory back.
     pub orders: VecDeque<Order>,
+    /// Orders about adapters.
+    pub wishes: VecDeque<AdapterWish>,
+    /// The adapter in use; changed by the decode thread.
+    pub adapter: Option<Adapter>,
     /// Tokens of one request now; changed by the decode thread.
     pub context: u32,
     /// The supervisor asked to stop.
@@ -212,6 +233,27 @@ impl Shared {
         self.wake();
     }
 
+    /// Asks the decode thread to do something about adapters.
+    pub fn wish(&self, seq: u64, order: AdapterOrder, file: Option<File>) {
+        let mut inbox = self.lock();
+        if inbox.wishes.len() == MAX_ORDERS {
+            inbox.wishes.pop_front();
+        }
+        inbox.wishes.push_back(AdapterWish {
+            seq,
+            order,
+            file,
+            came: Instant::now(),
+        });
+        drop(inbox);
+        self.wake();
+    }
+
+    /// The adapter in use now.
+    pub fn adapter(&self) -> Option<Adapter> {
+        self.lock().adapter.clone()
+    }
+
     /// Tokens of one request now.
     pub fn context(&self) -> u32 {
         self.lock().context
@@ -256,6 +298,7 @@ mod tests {
             client: client.into(),
             prompt: vec![1],
             key: KvKey::text("m"),
+            apply: Apply::InUse,
             task: Task::Score(vec![1]),
             mailbox: Arc::new(Mailbox::new().unwrap()),
             queued: Instant::now(),

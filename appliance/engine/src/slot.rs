@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sarai_wire::adapter::Adapter;
 use sarai_wire::engine::{Done, Error, ErrorKind, Event, FinishReason, Scored};
 
 use crate::generating::Generating;
@@ -155,8 +156,15 @@ impl Slot {
 }
 
 impl Active {
-    /// A request that begins with `cached` of the `known` tokens already decoded, and tells its client so.
-    pub fn begin(mut job: Job, known: Vec<Token>, cached: usize, context: usize) -> Self {
+    /// A request that begins with `cached` of the `known` tokens already decoded, and tells its client so, and which
+    /// adapter it is computed with.
+    pub fn begin(
+        mut job: Job,
+        known: Vec<Token>,
+        cached: usize,
+        context: usize,
+        adapter: Option<Adapter>,
+    ) -> Self {
         let (prompt, work) = match std::mem::replace(&mut job.task, Task::Score(Vec::new())) {
             Task::Generate(generation) => {
                 let generating = Box::new(Generating::new(*generation));
@@ -168,6 +176,7 @@ impl Active {
         job.mailbox.send(Event::Started {
             prompt_tokens: count(prompt),
             cached_tokens: cached,
+            adapter,
         });
         Self {
             known,

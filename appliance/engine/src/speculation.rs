@@ -39,6 +39,11 @@ impl Costs {
         Self { measured: costs }
     }
 
+    /// Whether anything was measured.
+    pub fn are_known(&self) -> bool {
+        self.measured.len() > 1
+    }
+
     /// The cost of `size` tokens, between measured sizes on the line between them; `None` beyond them.
     fn of(&self, size: usize) -> Option<f64> {
         let after = self.measured.iter().position(|(measured, _)| *measured >= size)?;

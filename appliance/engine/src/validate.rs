@@ -1,5 +1,6 @@
 //! Bounds of a request. The gateway checked them before; the engine does not rely on it.
 
+use sarai_wire::adapter::{Apply, is_digest};
 use sarai_wire::engine::{Error, ErrorKind, Generate, Message, Score};
 
 use crate::scoring;
@@ -43,8 +44,10 @@ pub fn check(request: &Generate) -> Result<(), Error> {
         // Checked where it is compiled.
         constraint: _,
         guess,
+        apply,
     } = request;
     check_conversation(id, client, messages)?;
+    check_apply(apply)?;
     if *max_tokens == Some(0) {
         return Err(invalid("max_tokens is 0; it must be at least 1"));
     }
@@ -98,8 +101,10 @@ pub fn check_score(request: &Score) -> Result<(), Error> {
         client,
         messages,
         text,
+        apply,
     } = request;
     check_conversation(id, client, messages)?;
+    check_apply(apply)?;
     if text.is_empty() || text.len() > scoring::MAX_BYTES {
         return Err(invalid(format!(
             "a text to score of {} bytes is not 1 to {} bytes long",
@@ -108,6 +113,15 @@ pub fn check_score(request: &Score) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+fn check_apply(apply: &Apply) -> Result<(), Error> {
+    match apply.digest() {
+        Some(digest) if !is_digest(digest) => Err(invalid(
+            "an adapter is named by the 64 lower-case hex digits of its digest",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_conversation(id: &str, client: &str, messages: &[Message]) -> Result<(), Error> {
@@ -218,6 +232,7 @@ mod tests {
             prefix: String::new(),
             constraint: None,
             guess: String::new(),
+            apply: Apply::InUse,
         }
     }
 
@@ -249,6 +264,10 @@ mod tests {
         assert!(refused(|r| r.stop = vec![String::new()]).contains("stop"));
         assert!(refused(|r| r.stop = vec!["x".repeat(MAX_STOP_BYTES + 1)]).contains("stop"));
         assert!(refused(|r| r.stop = vec!["x".into(); MAX_STOPS + 1]).contains("stop"));
+        let exactly = |digest: &str| Apply::Exactly {
+            digest: Some(digest.into()),
+        };
+        assert!(refused(|r| r.apply = exactly("../x")).contains("digest"));
         assert!(refused(|r| r.top_logprobs = 21).contains("top_logprobs"));
         assert!(refused(|r| r.guess = "x".repeat(MAX_GUESS + 1)).contains("guess"));
         assert!(refused(|r| r.client = "x".repeat(MAX_NAME + 1)).contains("client"));
@@ -262,6 +281,7 @@ mod tests {
                 client: "c".into(),
                 messages: good().messages,
                 text,
+                apply: Apply::InUse,
             })
         };
         score("hi".into()).unwrap();

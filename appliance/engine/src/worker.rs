@@ -1,30 +1,36 @@
 //! The decode thread: all slots together, one step after the other.
 
+mod adapters;
+mod begin;
 mod orders;
 
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sarai_wire::birth::FromEngine;
 use sarai_wire::engine::{Error, ErrorKind, Event, FinishReason};
 
-use crate::admission::{Beginning, beginning};
+use crate::adapters::Adapters;
 use crate::easing::Easing;
 use crate::generating::StepError;
+use crate::llama::adapter::Adapter;
 use crate::llama::batch::Batch;
 use crate::llama::context::Context;
 use crate::llama::vocab::Vocab;
 use crate::llama::{LlamaError, Token};
 use crate::memory::{Kv, position, sequence};
 use crate::plan::{self, Pace, State};
-use crate::prefix::{self, Idle};
+use crate::prefix;
 use crate::probe::Findings;
 use crate::prompt::Markers;
 use crate::sampling::Scratch;
 use crate::scoring::{self, EXTRA_ROWS};
-use crate::shared::{Inbox, Job, Shared, stopping};
+use crate::shared::{AdapterWish, Order, Shared, stopping};
 use crate::slot::{Active, Slot, Work, count};
 use crate::speculation::Costs;
+use crate::turns::Turns;
 
 /// How long running requests may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -52,6 +58,10 @@ pub struct Worker<'model> {
     clock: u64,
     tokens: u64,
     easing: Easing,
+    /// What a context may apply.
+    adapters: Adapters<Rc<Adapter<'model>>>,
+    /// Which adapter's requests the next step is for; those without one are one more kind.
+    turns: Turns<Option<String>>,
     shared: Arc<Shared>,
     tell: Tell,
 }
@@ -97,6 +107,8 @@ impl<'model> Worker<'model> {
             clock: 0,
             tokens: 0,
             easing,
+            adapters: Adapters::default(),
+            turns: Turns::default(),
             shared,
             tell,
         }
@@ -133,7 +145,7 @@ impl<'model> Worker<'model> {
     fn take_orders(&mut self, deadline: &mut Option<Instant>) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut inbox = shared.lock();
-        let (pings, orders) = loop {
+        let (pings, orders, wishes) = loop {
             inbox.running = self.running();
             inbox.queue.retain(|job| !job.mailbox.is_cancelled());
             if inbox.stop {
@@ -143,12 +155,14 @@ impl<'model> Worker<'model> {
                 }
             }
             let orders = std::mem::take(&mut inbox.orders);
-            if orders.is_empty() && !self.easing.waits() {
+            let wishes = std::mem::take(&mut inbox.wishes);
+            if orders.is_empty() && wishes.is_empty() && !self.easing.waits() {
                 self.admit(&mut inbox);
             }
             let pings = std::mem::take(&mut inbox.pings);
-            if !pings.is_empty() || !orders.is_empty() || inbox.running > 0 || self.easing.waits() {
-                break (pings, orders);
+            let told = !(pings.is_empty() && orders.is_empty() && wishes.is_empty());
+            if told || inbox.running > 0 || self.easing.waits() {
+                break (pings, orders, wishes);
             }
             if inbox.stop {
                 return false;
@@ -165,64 +179,12 @@ impl<'model> Worker<'model> {
                 tokens: self.tokens,
             });
         }
-        for order in orders {
-            self.obey(order);
-        }
+        self.obey_all(orders, wishes);
+        self.forget_unneeded();
         if stop {
             self.refuse_change("the engine is stopping");
         }
         true
-    }
-
-    /// Gives waiting requests to idle slots.
-    fn admit(&mut self, inbox: &mut Inbox) {
-        while inbox.running < self.slots.len() {
-            let Some(job) = inbox.queue.pop() else { return };
-            self.begin(job);
-            inbox.running = self.running();
-        }
-    }
-
-    fn begin(&mut self, job: Job) {
-        let mut beginnings: Vec<Option<Beginning>> = self
-            .slots
-            .iter()
-            .map(|slot| {
-                let idle = slot.active.is_none();
-                idle.then(|| beginning(&job, &slot.cached, self.vocab, &self.markers, self.context_size))
-            })
-            .collect();
-        let idle = beginnings.iter().enumerate().filter_map(|(number, beginning)| {
-            let slot = &self.slots[number];
-            Some(Idle {
-                slot: number,
-                common: beginning.as_ref()?.common,
-                held: slot.cached.tokens.len(),
-                used: slot.used,
-            })
-        });
-        let chosen = prefix::choose(idle, job.prompt.len());
-        let Some((number, Beginning { known, common })) =
-            chosen.and_then(|number| Some((number, beginnings[number].take()?)))
-        else {
-            // Only called while a slot is idle; an answer all the same.
-            job.mailbox.send(Event::Error(Error {
-                kind: ErrorKind::Busy,
-                message: "every slot is taken; try again later".into(),
-            }));
-            return;
-        };
-        let slot = &mut self.slots[number];
-        let kept = prefix::rewind(&mut Kv(&mut self.context), number, &mut slot.cached, common);
-        slot.cached.key = job.key.clone();
-        self.clock += 1;
-        slot.used = self.clock;
-        let active = slot
-            .active
-            .insert(Active::begin(job, known, kept, self.context_size));
-        if active.is_complete() {
-            slot.finish(FinishReason::Stop);
-        }
     }
 
     fn drop_cancelled(&mut self) {
@@ -238,17 +200,47 @@ impl<'model> Worker<'model> {
         }
     }
 
+    fn obey_all(&mut self, orders: VecDeque<Order>, wishes: VecDeque<AdapterWish>) {
+        for order in orders {
+            self.obey(order);
+        }
+        for wish in wishes {
+            self.grant(wish);
+        }
+    }
+
+    /// Where every slot stands as far as the next step is for it: those of the adapter whose turn it is.
+    fn next_turn(&mut self) -> Option<(Vec<State>, bool, Option<String>)> {
+        let slots = self.slots.iter();
+        let active = slots.filter_map(|slot| Some(&slot.active.as_ref()?.job.key.adapter));
+        let turn = self.turns.next(active)?;
+        let mut states: Vec<State> = self.slots.iter().map(Slot::state).collect();
+        // Those whose turn it is not wait for this step too.
+        let generating = states.contains(&State::Generate);
+        for (state, slot) in states.iter_mut().zip(&self.slots) {
+            if slot
+                .active
+                .as_ref()
+                .is_some_and(|active| active.job.key.adapter != turn)
+            {
+                *state = State::Idle;
+            }
+        }
+        Some((states, generating, turn))
+    }
+
     /// Decodes one batch and samples from it.
     fn step(&mut self) {
-        let states: Vec<State> = self.slots.iter().map(Slot::state).collect();
-        let generating = states.contains(&State::Generate);
+        let Some((states, generating, adapter)) = self.next_turn() else {
+            return;
+        };
         let mut shares = plan::step(&states, self.pace.chunk(generating), self.batch_size);
         self.batch.clear();
         let mut outputs = Vec::new();
         let mut prefilled = 0;
         let mut spare_rows = EXTRA_ROWS;
         // Others would wait for what may turn out wrong.
-        let alone = self.running() == 1;
+        let alone = self.running() == 1 && self.may_look_ahead(adapter.as_deref());
         for (number, share) in shares.iter_mut().enumerate().filter(|(_, share)| **share > 0) {
             let slot = &mut self.slots[number];
             let Some(active) = &mut slot.active else { continue };
@@ -309,14 +301,14 @@ impl<'model> Worker<'model> {
             return;
         }
         let begin = Instant::now();
-        if let Err(error) = self.context.decode(&mut self.batch) {
+        if let Err(error) = self.decode(adapter.as_deref()) {
             crate::error!("failed to {error}");
             self.fail_step(&shares, &error);
             return;
         }
         self.pace.measured(prefilled, begin.elapsed());
         if !self.forgets {
-            self.save_states();
+            self.save_states(&shares);
         }
         for output in outputs {
             self.take(&output);
@@ -337,8 +329,13 @@ impl<'model> Worker<'model> {
     }
 
     /// Saves the state of every slot that has just read its prompt but for the last token.
-    fn save_states(&mut self) {
-        for (number, slot) in self.slots.iter_mut().enumerate() {
+    fn save_states(&mut self, shares: &[usize]) {
+        for (number, slot) in self
+            .slots
+            .iter_mut()
+            .enumerate()
+            .filter(|(number, _)| shares[*number] > 0)
+        {
             let at = slot.cached.tokens.len();
             if slot.active.as_ref().is_some_and(|active| active.mark() == at)
                 && let Some(state) = self.context.save(sequence(number))

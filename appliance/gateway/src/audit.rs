@@ -199,7 +199,8 @@ impl Texts {
         self.entry.confidence = Some(rounded(outcome.confidence));
         self.entry.model = Some(source.model.clone());
         self.entry.digest = Some(source.digest.clone());
-        self.entry.adapter.clone_from(&source.adapter);
+        let adapter = source.adapter.as_ref();
+        self.entry.adapter = adapter.map(|adapter| format!("{} {}", adapter.digest, adapter.version));
         self.entry.fallback.clone_from(&outcome.fallback);
         self.answer = Some(outcome.answer.text.clone());
         self.steps = outcome

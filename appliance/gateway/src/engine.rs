@@ -6,12 +6,13 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sarai_reflection::{
     Alternative, Begun, Failure, FailureKind, Finish, Finished, Out, Piece, Refused, Scored, Source, Work,
 };
+use sarai_wire::adapter::{Adapter, Apply};
 use sarai_wire::engine::{
     Count, Counted, ErrorKind, Event, FinishReason, Generate, Info, Message, Request, Score, Token,
 };
@@ -131,6 +132,25 @@ pub struct Patience {
     pub probe: Option<(Duration, Duration)>,
 }
 
+/// Which adapter of an engine has a request: the one that its first generation began with, so that a draft and its
+/// revisions are one model's, whatever is put to use meanwhile.
+#[derive(Debug, Default)]
+pub struct Pin(OnceLock<Option<String>>);
+
+impl Pin {
+    fn set(&self, adapter: Option<&Adapter>) {
+        // The first one counts.
+        let _ = self.0.set(adapter.map(|adapter| adapter.digest.clone()));
+    }
+
+    /// What to ask the engine for.
+    pub fn apply(&self) -> Apply {
+        self.0.get().map_or(Apply::InUse, |digest| Apply::Rather {
+            digest: digest.clone(),
+        })
+    }
+}
+
 /// One engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -188,19 +208,21 @@ impl Engine {
         Ok((stream, info))
     }
 
-    /// Runs one generation. `fallback` says why this engine is asked although another is preferred.
+    /// Runs one generation. `fallback` says why this engine is asked although another is preferred; `pin` is told which
+    /// adapter it is computed with.
     pub async fn generate<O: Out>(
         &self,
         request: Generate,
         patience: Patience,
         fallback: Option<&str>,
+        pin: &Pin,
         out: &mut O,
     ) -> Result<Finished, Trouble> {
         let (mut stream, info) = self.greet(patience.hello).await?;
         let source = Source {
             model: info.model.clone(),
             digest: info.digest.clone(),
-            adapter: info.adapter.clone(),
+            adapter: None,
             fallback: fallback.map(str::to_owned),
         };
         send(&mut stream, &Request::Generate(request), patience).await?;
@@ -209,9 +231,18 @@ impl Engine {
                 Event::Started {
                     prompt_tokens,
                     cached_tokens,
+                    adapter,
                 } => {
+                    pin.set(adapter.as_ref());
+                    let adapter = adapter.map(|adapter| sarai_reflection::Adapter {
+                        digest: adapter.digest,
+                        version: adapter.version,
+                    });
                     out.began(Begun {
-                        source: source.clone(),
+                        source: Source {
+                            adapter,
+                            ..source.clone()
+                        },
                         prompt_tokens,
                         cached_tokens,
                     })

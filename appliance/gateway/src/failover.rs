@@ -8,7 +8,7 @@ use sarai_reflection::{
 };
 use sarai_wire::engine::{Message, Role, Sampling, Score};
 
-use crate::engine::{Engine, Patience};
+use crate::engine::{Engine, Patience, Pin};
 use crate::ladder::Ladder;
 use crate::metrics::Metrics;
 
@@ -38,7 +38,7 @@ pub struct Template {
 }
 
 impl Template {
-    fn request(&self, task: Task<'_>) -> sarai_wire::engine::Generate {
+    fn request(&self, task: Task<'_>, pin: &Pin) -> sarai_wire::engine::Generate {
         sarai_wire::engine::Generate {
             id: match task.phase {
                 Phase::Draft => self.id.clone(),
@@ -53,6 +53,7 @@ impl Template {
             prefix: task.prefix.to_owned(),
             constraint: task.constraint.map(constraint),
             guess: task.guess.to_owned(),
+            apply: pin.apply(),
         }
     }
 }
@@ -97,6 +98,8 @@ pub struct Failover<'a> {
     pub ladder: &'a Ladder,
     /// Why the fallback has the request.
     pub switched: OnceLock<&'static str>,
+    /// The adapters that have the request: of the preferred engine, and of the other.
+    pub pins: [Pin; 2],
 }
 
 impl<'a> Failover<'a> {
@@ -139,7 +142,13 @@ impl Generate for Failover<'_> {
             };
             let trouble = match self
                 .primary
-                .generate(self.template.request(task), patience, None, out)
+                .generate(
+                    self.template.request(task, &self.pins[0]),
+                    patience,
+                    None,
+                    &self.pins[0],
+                    out,
+                )
                 .await
             {
                 Ok(finished) => return Ok(finished),
@@ -187,8 +196,9 @@ impl Generate for Failover<'_> {
             silence: self.silence,
             probe: None,
         };
-        let request = self.template.request(task);
-        match fallback.generate(request, patience, Some(reason), out).await {
+        let pin = &self.pins[1];
+        let request = self.template.request(task, pin);
+        match fallback.generate(request, patience, Some(reason), pin, out).await {
             Ok(finished) => Ok(finished),
             Err(trouble) => {
                 let Some(second) = trouble.reason() else {
@@ -216,9 +226,9 @@ impl Generate for Failover<'_> {
 
     /// Asked of the engine that has the request. A failure here costs a revision and is no reason to switch.
     async fn score(&self, conversation: &[Turn], text: &str) -> Result<Vec<Scored>, Failure> {
-        let engine = match (self.switched.get(), self.fallback) {
-            (Some(_), Some(fallback)) => fallback,
-            _ => self.primary,
+        let (engine, pin) = match (self.switched.get(), self.fallback) {
+            (Some(_), Some(fallback)) => (fallback, &self.pins[1]),
+            _ => (self.primary, &self.pins[0]),
         };
         let patience = Patience {
             hello: PROBE.1.min(self.silence),
@@ -230,6 +240,7 @@ impl Generate for Failover<'_> {
             client: self.template.client.clone(),
             messages: messages(conversation),
             text: text.to_owned(),
+            apply: pin.apply(),
         };
         engine.score(score, patience).await.map_err(|trouble| {
             tracing::debug!(id = self.template.id, engine = engine.name, "failed to {trouble}");

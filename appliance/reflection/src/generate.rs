@@ -83,6 +83,15 @@ pub struct Scored {
     pub logprob: f32,
 }
 
+/// What was added to a model's weights.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adapter {
+    /// SHA-256 of its file, lower-case hex.
+    pub digest: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// Who answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Source {
@@ -90,8 +99,8 @@ pub struct Source {
     pub model: String,
     /// SHA-256 of the model file, lower-case hex.
     pub digest: String,
-    /// Adapter id, if one is applied.
-    pub adapter: Option<String>,
+    /// The adapter that was applied, if one was.
+    pub adapter: Option<Adapter>,
     /// Why another engine than the preferred one answered; `None` when the preferred one did.
     pub fallback: Option<String>,
 }

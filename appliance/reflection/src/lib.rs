@@ -44,8 +44,8 @@ pub use confidence::{Calibrations, Confidence, MeanProbability, Signals};
 pub use critique::Language;
 pub use events::{Event, Sink};
 pub use generate::{
-    Alternative, Answer, Begun, Constraint, Failure, FailureKind, Finish, Finished, Generate, Out, Phase,
-    Piece, Refused, Scored, Source, Speaker, Task, Turn, Work,
+    Adapter, Alternative, Answer, Begun, Constraint, Failure, FailureKind, Finish, Finished, Generate, Out,
+    Phase, Piece, Refused, Scored, Source, Speaker, Task, Turn, Work,
 };
 pub use judge::Judgement;
 pub use omni_loop::{ITERATION_LIMIT, Iterations, OmniLoop, Settings, Worth};

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::checkers::Finding;
 use crate::confidence::{Signals, sound};
-use crate::generate::{Answer, Phase, Work};
+use crate::generate::{Adapter, Answer, Phase, Work};
 use crate::plan::How;
 
 /// Why no further reflection followed.
@@ -165,7 +165,7 @@ impl Outcome {
             kind: &self.kind,
             signals: self.signals,
             model: &self.answer.source.model,
-            adapter: self.answer.source.adapter.as_deref(),
+            adapter: self.answer.source.adapter.as_ref().map(Adapted::of),
             fallback: self.fallback.is_some(),
             fallback_reason: self.fallback.as_deref(),
             stopped: self.stopped,
@@ -203,7 +203,7 @@ pub struct Report<'a> {
     /// The model that gave the answer.
     pub model: &'a str,
     /// The adapter applied to it.
-    pub adapter: Option<&'a str>,
+    pub adapter: Option<Adapted<'a>>,
     /// Whether the fallback engine had to answer in any iteration.
     pub fallback: bool,
     /// Why it had to.
@@ -214,6 +214,24 @@ pub struct Report<'a> {
     pub remaining: &'a [Finding],
     /// Where the time went.
     pub timings: Timings<'a>,
+}
+
+/// An adapter as clients see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Adapted<'a> {
+    /// The first twelve digits of its digest.
+    pub digest: &'a str,
+    /// Its version.
+    pub version: &'a str,
+}
+
+impl<'a> Adapted<'a> {
+    fn of(adapter: &'a Adapter) -> Self {
+        Self {
+            digest: adapter.digest.get(..12).unwrap_or(&adapter.digest),
+            version: &adapter.version,
+        }
+    }
 }
 
 /// Where the time went.

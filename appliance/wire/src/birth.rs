@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::{Adapter, AdapterAnswer, AdapterOrder};
 use crate::descriptors;
 
 /// Descriptor number of the birth socket in every child.
@@ -26,7 +27,8 @@ pub const MAX_FDS: usize = 5;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToEngine {
-    /// Load this model. One descriptor is attached: the verified model file, read-only, offset 0.
+    /// Load this model. Attached are the verified model file, read-only, offset 0, and where
+    /// [`EngineStart::adapter`] names one, the verified adapter's.
     Start(EngineStart),
     /// Prove that you live; answered by [`FromEngine::Pong`] with the same number.
     Ping {
@@ -39,6 +41,13 @@ pub enum ToEngine {
         seq: u64,
         /// What to do.
         ease: crate::memory::Ease,
+    },
+    /// Do this about adapters; answered by [`FromEngine::Adapter`] with the same number.
+    Adapter {
+        /// Number to repeat, above 0.
+        seq: u64,
+        /// What to do.
+        order: AdapterOrder,
     },
     /// Finish what runs, refuse what waits, exit with status 0.
     Stop,
@@ -53,6 +62,10 @@ pub struct EngineStart {
     pub digest: String,
     /// Parameters of the context and the threads.
     pub params: EngineParams,
+    /// The adapter to begin with. One that cannot be used is named in a [`FromEngine::Adapter`] before
+    /// [`FromEngine::Ready`], and the engine serves without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
 }
 
 /// Parameters of an engine.
@@ -121,6 +134,9 @@ pub enum FromEngine {
     },
     /// Answer to [`ToEngine::Ease`].
     Eased(crate::memory::Eased),
+    /// Answer to [`ToEngine::Adapter`]; with number 0, what became of [`EngineStart::adapter`], or of adapters that were
+    /// given up for want of memory.
+    Adapter(AdapterAnswer),
     /// Answer to [`ToEngine::Ping`]. Sent by the thread that decodes, between two steps, so it proves progress.
     Pong {
         /// The number of the ping.
@@ -433,6 +449,7 @@ mod tests {
             model: "m".into(),
             digest: "d".into(),
             params: EngineParams::default(),
+            adapter: None,
         };
         send(a.as_fd(), &ToEngine::Start(start.clone()), &[file.as_raw_fd()]).unwrap();
         let (message, mut fds) = recv::<ToEngine>(b.as_fd()).unwrap();

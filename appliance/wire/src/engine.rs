@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::{Adapter, Apply};
+
 /// What the gateway asks of an engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -52,6 +54,9 @@ pub struct Generate {
     /// never changes the answer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub guess: String,
+    /// Which adapter to compute it with. Clients of the appliance have no say in it.
+    #[serde(default, skip_serializing_if = "Apply::is_in_use")]
+    pub apply: Apply,
 }
 
 /// What an answer must match.
@@ -88,6 +93,9 @@ pub struct Score {
     pub messages: Vec<Message>,
     /// The answer.
     pub text: String,
+    /// Which adapter to compute it with, as in [`Generate::apply`].
+    #[serde(default, skip_serializing_if = "Apply::is_in_use")]
+    pub apply: Apply,
 }
 
 /// A question for how many tokens a conversation has.
@@ -159,6 +167,9 @@ pub enum Event {
         prompt_tokens: u32,
         /// How many of them were already in the KV cache.
         cached_tokens: u32,
+        /// The adapter it is computed with, from here to its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adapter: Option<Adapter>,
     },
     /// The next piece of the answer.
     Token(Token),
@@ -284,8 +295,9 @@ pub struct Info {
     pub model: String,
     /// SHA-256 of the model file, lower-case hex.
     pub digest: String,
-    /// Adapter id, if one is applied.
-    pub adapter: Option<String>,
+    /// The adapter that requests are computed with now, if one is in use.
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
     /// Context of one request now, tokens.
     pub context: u32,
     /// Context of one request the engine was started with, tokens; `context` is less while memory is short.

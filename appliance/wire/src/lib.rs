@@ -8,12 +8,13 @@
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
 //! [`bounds`] holds what the admin may set, for those who read it and those who are told.
-//! [`memory`] is what supervisor, engine and gateway say of the memory ladder.
+//! [`memory`] is what supervisor, engine and gateway say of the memory ladder, [`adapter`] what they say of LoRA adapters.
 //! [`descriptors`] is how a line of the control socket brings files with it.
 //!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
 //! nothing of GGUF, HTTP or OpenPGP. Every reader states a bound and rejects what exceeds it.
 
+pub mod adapter;
 pub mod birth;
 pub mod bounds;
 pub mod control;

@@ -150,6 +150,7 @@ impl Program for Engine {
                 kv_type: settings.kv_type,
                 cpus: app.cores.engine.clone(),
             },
+            adapter: None,
         };
         let startup = Duration::from_secs(u64::from(settings.startup_s) + attestation.size / SLOWEST_LOAD);
         let group = app.tree.as_ref().map(|tree| tree.procs(self.name)).transpose();
@@ -199,6 +200,7 @@ impl Program for Engine {
             FromEngine::Failed { reason, unreadable } => Said::Failed { reason, unreadable },
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
             FromEngine::Eased(eased) => Said::Eased(eased),
+            FromEngine::Adapter(_) => Said::Noted,
         }
     }
 

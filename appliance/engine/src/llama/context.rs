@@ -1,11 +1,13 @@
 //! A context: the KV cache of every slot and the computation over it.
 
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use llama_cpp_sys_2 as sys;
 use sarai_wire::birth::KvType;
 
 use super::LlamaError;
+use super::adapter::Adapter;
 use super::backend::take_complaints;
 use super::batch::Batch;
 use super::model::Model;
@@ -41,18 +43,23 @@ pub struct Context<'model> {
     /// Lives as long as the context may use it.
     threads: &'model Threadpool,
     model: &'model Model,
+    /// Added to the model's matrices by every step. Held as long as it is.
+    adapter: Option<Rc<Adapter<'model>>>,
 }
 
 impl<'model> Context<'model> {
     /// Makes a context that computes on `threads`.
     ///
     /// # Errors
-    /// [`LlamaError::Context`] when memory is short or the model cannot be run this way.
+    /// [`LlamaError::Context`] when memory is short, the model cannot be run this way, or has contexts on another thread.
     pub fn new(
         model: &'model Model,
         threads: &'model Threadpool,
         params: ContextParams,
     ) -> Result<Self, LlamaError> {
+        if !model.computes_here() {
+            return Err(LlamaError::Context("the model computes on another thread".into()));
+        }
         let count = i32::try_from(threads.threads()).unwrap_or(i32::MAX);
         let cells = params
             .context
@@ -94,6 +101,7 @@ impl<'model> Context<'model> {
             params,
             threads,
             model,
+            adapter: None,
         })
     }
 
@@ -116,6 +124,52 @@ impl<'model> Context<'model> {
             Ok(context) => Ok((context, None)),
             Err(error) => Ok((Self::new(model, threads, before)?, Some(error))),
         }
+    }
+
+    /// The model it is of.
+    pub fn model(&self) -> &'model Model {
+        self.model
+    }
+
+    /// A context besides this one, over the same model and threads: for a try.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn beside(&self, params: ContextParams) -> Result<Self, LlamaError> {
+        Self::new(self.model, self.threads, params)
+    }
+
+    /// Computes with this adapter, or with none, from the next step on. The KV cache keeps what it holds, which then is
+    /// another text's: who changes the adapter decodes other sequences.
+    ///
+    /// # Errors
+    /// [`LlamaError::Adapter`] for one of another model.
+    pub fn apply(&mut self, adapter: Option<&Rc<Adapter<'model>>>) -> Result<(), LlamaError> {
+        if adapter.is_some_and(|adapter| !adapter.is_of(self.model)) {
+            return Err(LlamaError::Adapter("it is of another model".into()));
+        }
+        let same = match (&self.adapter, adapter) {
+            (Some(old), Some(new)) => Rc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            return Ok(());
+        }
+        let mut list: Vec<_> = adapter.iter().map(|adapter| adapter.as_ptr()).collect();
+        let mut scales = vec![1.0_f32; list.len()];
+        // SAFETY: the context is valid, and both lists are as long as is said and not kept. The adapter is of the
+        // context's own model and lives until it is no longer applied, because it is held below until then.
+        unsafe {
+            sys::llama_set_adapters_lora(
+                self.context.as_ptr(),
+                list.as_mut_ptr(),
+                list.len(),
+                scales.as_mut_ptr(),
+            );
+        }
+        self.adapter = adapter.cloned();
+        Ok(())
     }
 
     /// Decodes a batch.

@@ -3,6 +3,7 @@
 //! All `unsafe` of the crate that concerns llama.cpp is in this folder. A failed assertion inside ggml aborts the
 //! process; the supervisor sees that and starts it again.
 
+pub mod adapter;
 pub mod backend;
 pub mod batch;
 pub mod context;
@@ -44,6 +45,9 @@ pub enum LlamaError {
     /// The compute threads could not be started.
     #[error("start the compute threads: {0}")]
     Threads(String),
+    /// The file is no adapter, or none that fits the model.
+    #[error("load the adapter: {0}")]
+    Adapter(String),
     /// A step failed.
     #[error("decode a batch: llama.cpp returned {0}{1}")]
     Decode(i32, String),

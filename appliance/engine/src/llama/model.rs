@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::IntoRawFd;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::thread::ThreadId;
 
 use llama_cpp_sys_2 as sys;
 
@@ -19,9 +21,12 @@ pub struct Model {
     model: NonNull<sys::llama_model>,
     /// The stream over the model's descriptor; closed after the model.
     file: NonNull<nix::libc::FILE>,
+    /// The thread of its contexts and adapters.
+    computing: OnceLock<ThreadId>,
 }
 
-// SAFETY: llama.cpp never changes a model after loading; contexts hold all state that changes.
+// SAFETY: llama.cpp never changes a model after loading but for its list of adapters, which contexts and adapters alone
+// look at, and those are on one thread; contexts hold all other state that changes.
 unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
@@ -65,7 +70,11 @@ impl Model {
                 why.into()
             }));
         };
-        let model = Self { model, file: stream };
+        let model = Self {
+            model,
+            file: stream,
+            computing: OnceLock::new(),
+        };
         // SAFETY: the model is valid.
         if unsafe { sys::llama_model_has_encoder(model.as_ptr()) } {
             return Err(LlamaError::Model(
@@ -76,6 +85,12 @@ impl Model {
             return Err(LlamaError::Model("it has no vocabulary".into()));
         }
         Ok(model)
+    }
+
+    /// Whether contexts may be made on this thread: the first one's thread is the only one.
+    pub(super) fn computes_here(&self) -> bool {
+        let here = std::thread::current().id();
+        *self.computing.get_or_init(|| here) == here
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
@@ -141,7 +156,7 @@ impl Model {
 /// # Errors
 /// [`LlamaError::Unreadable`] where a page is damaged, [`LlamaError::Model`] when reading fails otherwise; both with
 /// the kernel's reason.
-fn read_through(file: &File) -> Result<(), LlamaError> {
+pub(super) fn read_through(file: &File) -> Result<(), LlamaError> {
     use std::os::unix::fs::FileExt;
     let mut block = vec![0; 1 << 20];
     let mut at = 0;

@@ -60,6 +60,7 @@ impl Worker<'_> {
             }
         }
         self.easing.grammars.forget();
+        self.give_up_spare_adapters();
         resident::trim();
     }
 

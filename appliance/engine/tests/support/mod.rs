@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
+use sarai_wire::adapter::{Adapter, AdapterAnswer, AdapterOrder, Apply};
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{
     Constraint, Count, Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling,
@@ -31,8 +32,11 @@ use sarai_wire::frame::{self, FrameError};
 mod born;
 #[path = "../../../../tests/src/gguf.rs"]
 pub mod gguf;
+#[path = "../../../../tests/src/lora.rs"]
+pub mod lora;
 
 pub use gguf::{Arch, Flaw, Tiny};
+pub use lora::{Lora, LoraFlaw};
 
 /// Longest any single answer of a healthy engine may take here.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -151,6 +155,31 @@ impl Engine {
     }
 
     fn start_with(model: &File, params: EngineParams, environment: &[(&str, &str)]) -> Result<Self, Failure> {
+        Self::born(model, params, environment, None).map(|(engine, _)| engine)
+    }
+
+    /// Starts an engine with an adapter; what it says of that.
+    pub fn adapted(
+        model: &File,
+        params: EngineParams,
+        adapter: (&Adapter, &File),
+    ) -> Result<(Self, AdapterAnswer), Failure> {
+        let (engine, answer) = Self::born(model, params, &[], Some(adapter))?;
+        Ok((engine, answer.unwrap()))
+    }
+
+    /// One that looks ahead, as [`Engine::eager`] does, with an adapter.
+    pub fn eager_adapted(model: &File, params: EngineParams, adapter: (&Adapter, &File)) -> Self {
+        let costs = ("SARAI_ENGINE_BATCH_COSTS", CHEAP);
+        Self::born(model, params, &[costs], Some(adapter)).unwrap().0
+    }
+
+    fn born(
+        model: &File,
+        params: EngineParams,
+        environment: &[(&str, &str)],
+        adapter: Option<(&Adapter, &File)>,
+    ) -> Result<(Self, Option<AdapterAnswer>), Failure> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -164,21 +193,28 @@ impl Engine {
             model: "test".into(),
             digest: "ab".repeat(32),
             params,
+            adapter: adapter.map(|(which, _)| which.clone()),
         };
-        birth::send(
-            birth.as_fd(),
-            &ToEngine::Start(start),
-            &[model.as_raw_fd() as RawFd],
-        )
-        .unwrap();
-        match birth::recv::<FromEngine>(birth.as_fd()) {
-            Ok((FromEngine::Ready { info, .. }, _)) => Ok(Self {
-                child,
-                birth,
-                socket,
-                _folder: folder,
-                info,
-            }),
+        let mut files = vec![model.as_raw_fd() as RawFd];
+        files.extend(adapter.map(|(_, file)| file.as_raw_fd()));
+        birth::send(birth.as_fd(), &ToEngine::Start(start), &files).unwrap();
+        let mut first = birth::recv::<FromEngine>(birth.as_fd());
+        let mut told = None;
+        if let Ok((FromEngine::Adapter(answer), _)) = first {
+            told = Some(answer);
+            first = birth::recv::<FromEngine>(birth.as_fd());
+        }
+        match first {
+            Ok((FromEngine::Ready { info, .. }, _)) => {
+                let engine = Self {
+                    child,
+                    birth,
+                    socket,
+                    _folder: folder,
+                    info,
+                };
+                Ok((engine, told))
+            }
             Ok((FromEngine::Failed { reason, unreadable }, _)) => Err(Failure {
                 reason,
                 unreadable,
@@ -259,6 +295,21 @@ impl Engine {
         birth::send(self.birth.as_fd(), message, &[]).unwrap();
     }
 
+    /// Orders something about adapters, with a file where one is needed, and waits for the answer.
+    pub fn order(&self, order: AdapterOrder, file: Option<&File>) -> AdapterAnswer {
+        static SEQ: AtomicUsize = AtomicUsize::new(1);
+        let seq = SEQ.fetch_add(1, Ordering::Relaxed) as u64;
+        let files: Vec<RawFd> = file.iter().map(|file| file.as_raw_fd()).collect();
+        birth::send(self.birth.as_fd(), &ToEngine::Adapter { seq, order }, &files).unwrap();
+        loop {
+            match self.hear() {
+                FromEngine::Adapter(answer) if answer.seq == seq => return answer,
+                FromEngine::Pong { .. } | FromEngine::Adapter(_) | FromEngine::Eased(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     pub fn hear(&self) -> FromEngine {
         birth::recv::<FromEngine>(self.birth.as_fd()).unwrap().0
     }
@@ -297,6 +348,7 @@ pub struct Talk {
 /// What came of a request.
 #[derive(Debug)]
 pub struct Outcome {
+    pub adapter: Option<Adapter>,
     pub prompt: u32,
     pub cached: u32,
     pub tokens: Vec<Token>,
@@ -330,6 +382,7 @@ impl Talk {
             client: request.client.clone(),
             messages: request.messages.clone(),
             text: text.into(),
+            apply: request.apply.clone(),
         };
         frame::write(&mut self.stream, &Request::Score(score)).unwrap();
     }
@@ -363,17 +416,21 @@ impl Talk {
     /// Reads to the end.
     pub fn finish(&mut self) -> Outcome {
         let (mut prompt, mut cached, mut tokens) = (0, 0, Vec::new());
+        let mut with = None;
         loop {
             match self.next() {
                 Event::Started {
                     prompt_tokens,
                     cached_tokens,
+                    adapter,
                 } => {
+                    with = adapter;
                     (prompt, cached) = (prompt_tokens, cached_tokens);
                 }
                 Event::Token(token) => tokens.push(token),
                 Event::Done(done) => {
                     return Outcome {
+                        adapter: with,
                         prompt,
                         cached,
                         tokens,
@@ -382,6 +439,7 @@ impl Talk {
                 }
                 Event::Error(error) => {
                     return Outcome {
+                        adapter: with,
                         prompt,
                         cached,
                         tokens,
@@ -429,6 +487,7 @@ pub fn talk(messages: &[(Role, &str)]) -> Generate {
         prefix: String::new(),
         constraint: None,
         guess: String::new(),
+        apply: Apply::InUse,
     }
 }
 

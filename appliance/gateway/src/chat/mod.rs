@@ -210,6 +210,7 @@ impl Job {
             metrics: &house.metrics,
             ladder: &house.ladder,
             switched: OnceLock::new(),
+            pins: Default::default(),
         };
         let (kind, worth) = self.route();
         let omni = OmniLoop {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sarai_wire::adapter::Adapter;
 use sarai_wire::engine::{
     Alternative, Counted, Done, ErrorKind, Event, FinishReason, Generate, Info, Request, Token,
 };
@@ -34,7 +35,13 @@ impl Talk {
         self.event(&Event::Started {
             prompt_tokens: 11,
             cached_tokens: 4,
+            adapter: self.shared.adapter(),
         })
+    }
+
+    /// From now on its engine computes with this adapter.
+    pub fn adapt(&self, adapter: &Adapter) {
+        *self.shared.adapter.lock().unwrap() = Some(adapter.clone());
     }
 
     /// Says one token of this probability; false once the gateway is gone.
@@ -104,6 +111,7 @@ pub const MESSAGE: u32 = 100;
 struct Shared {
     /// Tokens of its context; 0: as many as were configured.
     context: AtomicU32,
+    adapter: Mutex<Option<Adapter>>,
     frozen: AtomicBool,
     over: AtomicBool,
     cancelled: AtomicUsize,
@@ -111,6 +119,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn adapter(&self) -> Option<Adapter> {
+        self.adapter.lock().unwrap().clone()
+    }
+
     fn hang_while_frozen(&self) {
         while self.frozen.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));

@@ -59,6 +59,7 @@ impl Engine {
                 slots: 2,
                 ..EngineParams::default()
             },
+            adapter: None,
         };
         let files: [RawFd; 1] = [file.as_raw_fd()];
         birth::send(birth.as_fd(), &ToEngine::Start(start), &files).unwrap();

@@ -1,5 +1,8 @@
 //! The Omni-Loop seen from outside.
 
+use std::sync::Arc;
+
+use sarai_wire::adapter::{Adapter, Apply};
 use sarai_wire::engine::Role;
 use serde_json::json;
 
@@ -89,4 +92,45 @@ fn the_critique_speaks_the_language_of_the_request() {
             .content
             .contains("está vacía")
     );
+}
+
+#[test]
+fn a_revision_asks_for_the_adapter_of_its_draft_and_the_answer_says_whose_it_is() {
+    let [old, new] = ["a", "b"].map(|digit| Adapter {
+        digest: digit.repeat(64),
+        version: format!("night-{digit}"),
+    });
+    let first = Apply::Rather {
+        digest: Some(old.digest.clone()),
+    };
+    // Put to use while the draft is written; by the time of the revision, the one before is not there any more.
+    let script = move |request: &sarai_wire::engine::Generate, talk: &mut crate::engine::Talk| {
+        if request.apply.is_in_use() {
+            talk.adapt(&old);
+            talk.answer("", 0.9);
+            talk.adapt(&new);
+        } else {
+            talk.answer("Paris it is.", 0.95);
+        }
+    };
+    let world = world(Arc::new(script), None);
+    let body = world.client.chat(&json!({})).json();
+    assert_eq!(body["choices"][0]["message"]["content"], "Paris it is.");
+    let asked: Vec<Apply> = world
+        .primary
+        .asked()
+        .into_iter()
+        .map(|asked| asked.apply)
+        .collect();
+    assert_eq!(asked, [Apply::InUse, first]);
+    assert_eq!(
+        body["omni_loop"]["adapter"],
+        json!({"digest": "bbbbbbbbbbbb", "version": "night-b"})
+    );
+    // Another request begins anew, and no client chooses.
+    let wished = json!({"apply": {"which": "exactly", "digest": null}, "adapter": "a"});
+    let refused = world.client.chat(&wished);
+    assert_eq!(refused.status, 400);
+    world.client.chat(&json!({}));
+    assert_eq!(world.primary.asked()[2].apply, Apply::InUse);
 }
