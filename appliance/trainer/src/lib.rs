@@ -5,6 +5,7 @@
 //! | [`gguf`] | reads base models, writes adapters; bounded |
 //! | [`quantised`] | ggml's ways of storing matrices |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
+//! | [`training`] | the course: data set, packing, steps, measurements, checkpoints |
 //!
 //! This crate is handed a base model and a data set of tokens. It knows no tokenizer, no text and no llama.cpp, and
 //! opens no path.
@@ -13,5 +14,6 @@ pub mod error;
 pub mod gguf;
 pub mod learner;
 pub mod quantised;
+pub mod training;
 
 pub use error::Error;
