@@ -5,11 +5,13 @@
 //! | [`gguf`] | reads base models, writes adapters; bounded |
 //! | [`quantised`] | ggml's ways of storing matrices |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
+//! | [`birth`] | the program under the supervisor |
 //! | [`training`] | the course: data set, packing, steps, measurements, checkpoints |
 //!
 //! This crate is handed a base model and a data set of tokens. It knows no tokenizer, no text and no llama.cpp, and
 //! opens no path.
 
+pub mod birth;
 pub mod error;
 pub mod gguf;
 pub mod learner;
@@ -17,3 +19,9 @@ pub mod quantised;
 pub mod training;
 
 pub use error::Error;
+
+/// A line of the log, on standard error. One that cannot be written is no reason to stop.
+pub fn log(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -88,7 +88,7 @@ pub enum Defect {
     #[error("at most {MAX_LINES} lines are read")]
     TooMany,
     /// Not the JSON of such a line.
-    #[error("{0}")]
+    #[error("{}", column(.0))]
     Json(serde_json::Error),
     /// Of another time.
     #[error("its format is {0}, known is {FORMAT}")]
@@ -145,6 +145,11 @@ pub enum Defect {
         /// Tokens of the example.
         length: usize,
     },
+}
+
+/// Its text without the number of the line, which is always the first for it.
+fn column(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Rows whose times are remembered: a machine that was busy once is not slow for ever.
 const RECENT: usize = 16;
-/// Bytes a slow disk writes or reads in a second.
+/// Bytes a slow disk writes in a second.
 const DISK: f64 = 20e6;
 /// What the end takes besides.
 const END: Duration = Duration::from_millis(500);
@@ -72,8 +72,8 @@ impl Meter {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than 2^52")]
 pub fn time_to_write(parameters: usize, checkpoints: bool) -> Duration {
-    // The adapter is written and read back; a checkpoint has five such vectors.
-    let vectors = if checkpoints { 7 } else { 2 };
+    // A checkpoint has five such vectors, the adapter is one.
+    let vectors = if checkpoints { 6 } else { 1 };
     END + Duration::from_secs_f64((vectors * 4 * parameters) as f64 / DISK)
 }
 

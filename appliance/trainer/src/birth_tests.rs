@@ -1,0 +1,300 @@
+//! A trainer on a thread, its supervisor in the test: with a model that is not one, so that it takes no time.
+
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread::JoinHandle;
+
+use sarai_wire::training::{Ended, Outcome, Prepared, TrainingConfig};
+
+use super::*;
+use crate::learner::{Learner, Loss, Sequence};
+use crate::training::session::Adapter;
+use crate::training::testing::{Bigram, examples};
+
+const BASE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+impl Adapter for Bigram {
+    fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error> {
+        let bytes: Vec<u8> = parameters.iter().flat_map(|p| p.to_le_bytes()).collect();
+        to.write_all(&bytes).map_err(|source| crate::Error::Io {
+            what: "write the adapter",
+            source,
+        })
+    }
+}
+
+/// Computes for ever, so that it is interrupted wherever a test does it.
+struct Slow(Bigram);
+
+impl Learner for Slow {
+    fn parameters(&self) -> usize {
+        self.0.parameters()
+    }
+
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        self.0.initial(seed)
+    }
+
+    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, crate::Error> {
+        self.0.loss(parameters, sequence)
+    }
+
+    fn loss_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        gradient: &mut [f32],
+    ) -> Result<Loss, crate::Error> {
+        std::thread::sleep(Duration::from_millis(5));
+        self.0.loss_and_gradient(parameters, sequence, gradient)
+    }
+}
+
+impl Adapter for Slow {
+    fn vocabulary(&self) -> usize {
+        self.0.vocabulary
+    }
+
+    fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error> {
+        self.0.write(parameters, to)
+    }
+}
+
+fn quick(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
+    Ok(Box::new(Bigram::new(13, config.rank as usize)))
+}
+
+fn slow(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
+    Ok(Box::new(Slow(Bigram::new(13, config.rank as usize))))
+}
+
+fn broken(_: &File, _: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
+    panic!("a bug")
+}
+
+fn data() -> Vec<u8> {
+    let mut text = format!("{{\"format\":1,\"base\":\"{BASE}\",\"vocabulary\":13}}\n");
+    for (number, example) in examples(30, 13, 1).into_iter().enumerate() {
+        let split = if number < 20 { "train" } else { "held_out" };
+        let line = serde_json::json!({
+            "id": format!("{number:x}"), "split": split, "tokens": example.tokens,
+            "targets": example.targets.iter().map(|span| (span.start, span.end)).collect::<Vec<_>>(),
+        });
+        text += &format!("{line}\n");
+    }
+    text.into_bytes()
+}
+
+/// The supervisor's side.
+struct Supervisor {
+    socket: OwnedFd,
+    files: [File; FILES],
+    trainer: JoinHandle<Result<bool>>,
+}
+
+impl Supervisor {
+    fn new(open: Open) -> Self {
+        let mut files = std::array::from_fn(|_| tempfile::tempfile().unwrap());
+        files[1].write_all(&data()).unwrap();
+        Self::with(files, open)
+    }
+
+    fn with(files: [File; FILES], open: Open) -> Self {
+        let (socket, theirs) = birth::pair().unwrap();
+        let trainer = std::thread::spawn(move || run(theirs, open, Control::default()));
+        Self {
+            socket,
+            files,
+            trainer,
+        }
+    }
+
+    fn tell(&self, message: &ToTrainer) {
+        birth::send(self.socket.as_fd(), message, &[]).unwrap();
+    }
+
+    fn start(&self, config: TrainingConfig) {
+        let start = ToTrainer::Start(Box::new(TrainerStart {
+            base: BASE.into(),
+            config,
+        }));
+        let raw: Vec<RawFd> = self.files.iter().map(AsRawFd::as_raw_fd).collect();
+        birth::send(self.socket.as_fd(), &start, &raw).unwrap();
+    }
+
+    fn hear(&self) -> FromTrainer {
+        birth::recv(self.socket.as_fd()).unwrap().0
+    }
+
+    /// What comes next besides progress.
+    fn news(&self) -> FromTrainer {
+        loop {
+            match self.hear() {
+                FromTrainer::Progress(_) => {}
+                news => return news,
+            }
+        }
+    }
+
+    fn ready(&self) -> Prepared {
+        match self.news() {
+            FromTrainer::Ready(prepared) => prepared,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn done(&self) -> Outcome {
+        match self.news() {
+            FromTrainer::Done(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Rows so far, and whether it stands still.
+    fn ping(&self) -> (u64, bool) {
+        self.tell(&ToTrainer::Ping { seq: 7 });
+        match self.news() {
+            FromTrainer::Pong { seq: 7, rows, paused } => (rows, paused),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(self) -> String {
+        let reason = match self.news() {
+            FromTrainer::Failed { reason } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(!self.trainer.join().unwrap().unwrap_or(false));
+        reason
+    }
+}
+
+fn config() -> TrainingConfig {
+    TrainingConfig {
+        rank: 3,
+        learning_rate: 0.05,
+        sequence_length: 32,
+        checkpoint_seconds: 0,
+        ..TrainingConfig::default()
+    }
+}
+
+#[test]
+fn from_its_start_to_an_adapter() {
+    let supervisor = Supervisor::new(quick);
+    supervisor.start(config());
+    let prepared = supervisor.ready();
+    assert_eq!(
+        (prepared.examples, prepared.held_out, prepared.resumed),
+        (20, 10, 0)
+    );
+    let outcome = supervisor.done();
+    assert!(supervisor.trainer.join().unwrap().unwrap());
+    assert_eq!((outcome.ended, outcome.steps), (Ended::Finished, prepared.steps));
+    assert!(outcome.held_out.unwrap() < outcome.held_out_before.unwrap());
+    let mut written = Vec::new();
+    let mut output = &supervisor.files[2];
+    output.rewind().unwrap();
+    output.read_to_end(&mut written).unwrap();
+    assert_eq!(outcome.size, written.len() as u64);
+    assert_eq!(outcome.size, prepared.parameters * 4);
+    let sum: [u8; 32] =
+        sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), &written)).into();
+    assert_eq!(outcome.sha256, crate::training::hex(&sum));
+}
+
+#[test]
+fn it_stands_still_goes_on_and_stops_as_it_is_told_and_its_heir_goes_on() {
+    let long = TrainingConfig {
+        epochs: 1000,
+        patience: 0,
+        ..config()
+    };
+    let first = Supervisor::new(slow);
+    first.start(long.clone());
+    first.ready();
+    while first.ping().0 < 20 {}
+    first.tell(&ToTrainer::Pause);
+    // The row at hand may still be counted.
+    while !first.ping().1 {}
+    std::thread::sleep(Duration::from_millis(100));
+    let stood = first.ping().0;
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(first.ping(), (stood, true));
+    first.tell(&ToTrainer::Resume);
+    while first.ping().0 <= stood {}
+    first.tell(&ToTrainer::Stop);
+    let FromTrainer::Stopped { step, saved: true } = first.news() else {
+        panic!("it was not stopped in order")
+    };
+    assert!(first.trainer.join().unwrap().unwrap());
+    assert!(step > 0);
+
+    let second = Supervisor::with(first.files, slow);
+    second.start(long.clone());
+    // The other checkpoint is older.
+    assert!(matches!(second.news(), FromTrainer::Note { text } if text.contains("it is older")));
+    assert_eq!(second.ready().resumed, step);
+    // The supervisor's end is a stop.
+    drop(second.socket);
+    assert!(second.trainer.join().unwrap().unwrap());
+
+    let third = Supervisor::with(second.files, slow);
+    let other = TrainingConfig { seed: 1, ..long };
+    third.start(other);
+    for _ in 0..2 {
+        assert!(
+            matches!(third.news(), FromTrainer::Note { text } if text.contains("it belongs to another setting"))
+        );
+    }
+    assert_eq!(third.ready().resumed, 0);
+    drop(third.socket);
+    third.trainer.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_cannot_be_trained_is_a_reason() {
+    let with = |change: fn(&mut TrainingConfig)| {
+        let mut config = config();
+        change(&mut config);
+        let supervisor = Supervisor::new(quick);
+        supervisor.start(config);
+        supervisor.refused()
+    };
+    assert!(with(|c| c.rank = 0).contains("rank is 0, must be 1 to 64"));
+    let supervisor = Supervisor::new(quick);
+    supervisor.files[1].set_len(150).unwrap();
+    supervisor.start(config());
+    assert!(supervisor.refused().contains("read the data set: line 2: EOF"));
+    let supervisor = Supervisor::new(broken);
+    supervisor.start(config());
+    assert_eq!(supervisor.refused(), "go on: a thread panicked");
+    let supervisor = Supervisor::new(quick);
+    supervisor.tell(&ToTrainer::Pause);
+    assert!(supervisor.refused().contains("before it said start"));
+    let supervisor = Supervisor::new(quick);
+    let start = ToTrainer::Start(Box::new(TrainerStart {
+        base: BASE.into(),
+        config: config(),
+    }));
+    supervisor.tell(&start);
+    assert!(
+        supervisor
+            .refused()
+            .contains("0 descriptors came, 5 were expected")
+    );
+}
+
+#[test]
+fn nothing_to_start_is_no_failure() {
+    let supervisor = Supervisor::new(quick);
+    supervisor.tell(&ToTrainer::Stop);
+    assert!(supervisor.trainer.join().unwrap().unwrap());
+    let supervisor = Supervisor::new(quick);
+    drop(supervisor.socket);
+    assert!(supervisor.trainer.join().unwrap().unwrap());
+}

@@ -1,0 +1,168 @@
+//! One training from its files to its adapter, whoever started it.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Instant;
+
+use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
+
+use crate::learner::Learner;
+
+use super::checkpoint::{Binding, Checkpoints};
+use super::config::fingerprint;
+use super::control::Control;
+use super::data::{self, DataError};
+use super::output::{self, OutputError};
+use super::packing::Pieces;
+use super::run::{self, End, Run, RunError, Save, Trained};
+use super::state::State;
+use super::unhex;
+
+/// A learner that is an adapter on a base model.
+pub trait Adapter: Learner {
+    /// Tokens of the base's vocabulary.
+    fn vocabulary(&self) -> usize;
+
+    /// Writes the adapter with these numbers.
+    ///
+    /// # Errors
+    /// What could not be written.
+    fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error>;
+}
+
+/// Opens the base and puts an adapter on it.
+pub type Open = fn(&File, &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error>;
+
+/// What a training reads and writes.
+#[derive(Debug)]
+pub struct Files {
+    /// The base model.
+    pub base: File,
+    /// The data set.
+    pub data: File,
+    /// The adapter.
+    pub output: File,
+    /// Two checkpoints; without, a training that is interrupted begins anew.
+    pub checkpoints: Option<[File; 2]>,
+}
+
+/// Why there is no adapter. Texts fit after "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] BadTraining),
+    /// What is given as the base's digest is none.
+    #[error("use the base model: its digest must be 64 lower-case hex digits")]
+    Digest,
+    /// The base, or the adapter on it.
+    #[error(transparent)]
+    Base(#[from] crate::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Rows are too short for any example.
+    #[error("pack the data set: no example has a target among its first {0} tokens")]
+    TooLong(u32),
+    /// The training itself.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The adapter's file.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// Trains, writes the adapter, and says all of it: first [`FromTrainer::Ready`], last [`FromTrainer::Done`] or
+/// [`FromTrainer::Stopped`]. The time budget counts from `begin`.
+///
+/// # Errors
+/// Why there is no adapter; the last checkpoint stays.
+pub fn session(
+    start: &TrainerStart,
+    files: Files,
+    open: Open,
+    control: &Control,
+    begin: Instant,
+    tell: &mut dyn FnMut(FromTrainer),
+) -> Result<(), SessionError> {
+    let config = &start.config;
+    config.check()?;
+    let base = unhex(&start.base).ok_or(SessionError::Digest)?;
+    let mut adapter = open(&files.base, config)?;
+    let data = data::read(&files.data, &start.base, adapter.vocabulary())?;
+    let length = config.sequence_length as usize;
+    let (train, held_out) = (
+        Pieces::new(&data.train, length),
+        Pieces::new(&data.held_out, length),
+    );
+    if train.is_empty() {
+        return Err(SessionError::TooLong(config.sequence_length));
+    }
+    let parameters = adapter.parameters();
+    let binding = Binding {
+        base,
+        data: data.sha256,
+        settings: fingerprint(config, parameters),
+    };
+    let mut found = None;
+    let mut checkpoints = files.checkpoints.map(|media| {
+        let (checkpoints, on_disk) = Checkpoints::open(media, binding, parameters);
+        for text in on_disk.notes {
+            tell(FromTrainer::Note { text });
+        }
+        found = on_disk.state;
+        checkpoints
+    });
+    let state = found.unwrap_or_else(|| State::new(adapter.initial(config.seed)));
+    tell(FromTrainer::Ready(Prepared {
+        parameters: parameters as u64,
+        examples: train.len() as u64,
+        held_out: held_out.len() as u64,
+        cut: (train.cut + held_out.cut) as u64,
+        dropped: (train.dropped + held_out.dropped) as u64,
+        targets: train.targets() as u64,
+        steps: run::steps(config, &train),
+        resumed: state.step,
+    }));
+    let end = run::run(
+        Run {
+            learner: &mut *adapter,
+            config,
+            train: &train,
+            held_out: &held_out,
+            control,
+            elapsed: &|| begin.elapsed(),
+            tell,
+            save: checkpoints
+                .as_mut()
+                .map(|checkpoints| checkpoints as &mut dyn Save),
+        },
+        state,
+    )?;
+    let last = match end {
+        End::Stopped { step, saved } => FromTrainer::Stopped { step, saved },
+        End::Trained(trained) => {
+            let written = output::write(&files.output, |to| adapter.write(&trained.parameters, to))?;
+            FromTrainer::Done(outcome(&trained, written, begin))
+        }
+    };
+    tell(last);
+    Ok(())
+}
+
+fn outcome(trained: &Trained, written: output::Written, begin: Instant) -> Outcome {
+    Outcome {
+        ended: trained.ended,
+        step: trained.step,
+        steps: trained.steps,
+        best_step: trained.best_step,
+        loss: trained.loss,
+        held_out_before: trained.held_out_before,
+        held_out: trained.held_out,
+        refused: u32::try_from(trained.refused).unwrap_or(u32::MAX),
+        tokens_per_second: trained.tokens_per_second,
+        seconds: begin.elapsed().as_secs_f64(),
+        size: written.size,
+        sha256: written.sha256,
+    }
+}
