@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`gguf`] | reads base models, writes adapters; bounded |
 //! | [`quantised`] | ggml's ways of storing matrices |
+//! | [`model`] | forward and backward pass of a model with a low-rank adapter |
+//! | [`made_up`] | small random models, for tests and benches |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
 //! | [`birth`] | the program under the supervisor |
 //! | [`training`] | the course: data set, packing, steps, measurements, checkpoints |
@@ -15,8 +17,17 @@ pub mod birth;
 pub mod error;
 pub mod gguf;
 pub mod learner;
+pub mod made_up;
+mod matrix;
+pub mod model;
 pub mod quantised;
+mod random;
+mod threads;
 pub mod training;
+mod vector;
+
+#[cfg(test)]
+mod difference;
 
 pub use error::Error;
 
