@@ -93,6 +93,9 @@ pub(crate) fn lists(program: Program, stage: Stage) -> Vec<&'static [Call]> {
     all.extend(serve);
     if stage == Stage::Start {
         all.extend([common::START, common::START_OWN]);
+        if program == Program::Trainer {
+            all.push(trainer::START);
+        }
     }
     all
 }

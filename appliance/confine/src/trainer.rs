@@ -2,6 +2,11 @@
 
 use crate::{Call, calls};
 
+/// Until it takes its descriptors.
+pub(crate) const START: &[Call] = calls! {
+    SYS_getdents64: "sizes of the processor's caches, where their files can be seen",
+};
+
 /// Once it has its descriptors.
 pub(crate) const SERVE: &[&[Call]] = &[calls! {
     SYS_pread64: "parts of the model and the data set",

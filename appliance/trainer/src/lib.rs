@@ -7,12 +7,14 @@
 //! | [`model`] | forward and backward pass of a model with a low-rank adapter |
 //! | [`made_up`] | small random models, for tests and benches |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
-//! | [`birth`] | the program under the supervisor |
 //! | [`training`] | the course: data set, packing, steps, measurements, checkpoints |
+//! | [`adapter`] | both sides of the seam together |
+//! | [`birth`] | the program under the supervisor |
 //!
 //! This crate is handed a base model and a data set of tokens. It knows no tokenizer, no text and no llama.cpp, and
 //! opens no path.
 
+pub mod adapter;
 pub mod birth;
 pub mod error;
 pub mod gguf;

@@ -26,10 +26,9 @@ impl Random {
     }
 
     /// A whole number below `bound`, which is not 0.
-    #[cfg(test)]
     pub fn below(&mut self, bound: u32) -> u32 {
-        // The upper half of a product of two 32-bit numbers.
-        u32::try_from(((self.bits() >> 32) * u64::from(bound)) >> 32).unwrap()
+        // The upper half of a product of two 32-bit numbers: always one of those.
+        u32::try_from(((self.bits() >> 32) * u64::from(bound)) >> 32).unwrap_or(0)
     }
 
     /// Normally distributed numbers with mean 0, of this standard deviation.

@@ -9,10 +9,10 @@ pub mod data;
 pub mod meter;
 pub mod output;
 pub mod packing;
-pub mod random;
 pub mod run;
 pub mod schedule;
 pub mod session;
+mod shuffle;
 pub mod state;
 
 #[cfg(test)]

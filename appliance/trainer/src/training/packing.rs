@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::learner::Sequence;
 
 use super::data::Example;
-use super::random::Random;
+use super::shuffle::{shuffle, stream};
 
 /// Examples cut to the length of a row.
 #[derive(Debug)]
@@ -98,11 +98,11 @@ impl<'a> Pieces<'a> {
     /// The rows in the order of `epoch`.
     #[must_use]
     pub fn epoch(&self, seed: u64, epoch: u64) -> Vec<Row> {
-        let mut random = Random::new(seed, epoch);
+        let mut random = stream(seed, epoch);
         let mut order: Vec<usize> = (0..self.usable.len()).collect();
-        random.shuffle(&mut order);
+        shuffle(&mut order, &mut random);
         let mut rows = self.pack(order);
-        random.shuffle(&mut rows);
+        shuffle(&mut rows, &mut random);
         rows
     }
 

@@ -4,7 +4,8 @@ use crate::Error;
 use crate::learner::{Learner, Loss, Sequence};
 
 use super::data::Example;
-use super::random::Random;
+use super::shuffle::stream;
+use crate::random::Random;
 
 /// Softmax over `frozen[x] + b[x] · a`: logits of the token after `x`. The parameters are `a` (rank × vocabulary), then
 /// `b` (vocabulary × rank).
@@ -17,7 +18,7 @@ pub struct Bigram {
 
 impl Bigram {
     pub fn new(vocabulary: usize, rank: usize) -> Self {
-        let mut random = Random::new(99, 0);
+        let mut random = stream(99, 0);
         let frozen = (0..vocabulary * vocabulary)
             .map(|_| uniform(&mut random))
             .collect();
@@ -61,9 +62,8 @@ impl Bigram {
 }
 
 /// Between -0.5 and 0.5.
-#[expect(clippy::cast_precision_loss, reason = "a fraction of 24 bits")]
 fn uniform(random: &mut Random) -> f32 {
-    (random.bits() >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
+    random.unit() - 0.5
 }
 
 impl Learner for Bigram {
@@ -72,7 +72,7 @@ impl Learner for Bigram {
     }
 
     fn initial(&self, seed: u64) -> Vec<f32> {
-        let mut random = Random::new(seed, u64::MAX);
+        let mut random = stream(seed, u64::MAX);
         let half = self.rank * self.vocabulary;
         let mut parameters: Vec<f32> = (0..half).map(|_| uniform(&mut random)).collect();
         parameters.resize(2 * half, 0.0);
@@ -113,11 +113,11 @@ impl Learner for Bigram {
 
 /// Examples of one rule: after `x` comes `3x + shift`.
 pub fn examples(count: usize, vocabulary: u32, shift: u32) -> Vec<Example> {
-    let mut random = Random::new(5, shift.into());
+    let mut random = stream(5, shift.into());
     (0..count)
         .map(|_| {
-            let length = 3 + random.below(12);
-            let mut token = u32::try_from(random.below(vocabulary as usize)).unwrap();
+            let length = 3 + random.below(12) as usize;
+            let mut token = random.below(vocabulary);
             let tokens = (0..length)
                 .map(|_| {
                     token = (3 * token + shift) % vocabulary;
@@ -135,7 +135,7 @@ pub fn examples(count: usize, vocabulary: u32, shift: u32) -> Vec<Example> {
 #[test]
 fn its_gradient_is_that_of_its_loss() {
     let mut learner = Bigram::new(7, 2);
-    let mut random = Random::new(1, 1);
+    let mut random = stream(1, 1);
     let parameters: Vec<f32> = (0..learner.parameters()).map(|_| uniform(&mut random)).collect();
     let all = examples(4, 7, 1);
     let pieces = super::packing::Pieces::new(&all, 64);

@@ -1,0 +1,73 @@
+//! The two sides of the seam put together: the model that learns, as the course of a training wants it.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+
+use sarai_wire::training::TrainingConfig;
+
+use crate::Error;
+use crate::learner::{Learner, Loss, Sequence};
+use crate::model::{Base, LoraConfig, LoraModel, write_adapter};
+use crate::training::session::Adapter;
+
+/// Does what the products do at their first call: they look for the sizes of the machine's caches among its files, and for
+/// its instructions. Called before the process gives up opening files; in the sandbox, where there are no such files,
+/// usual sizes are assumed.
+pub fn prepare() {
+    let _sizes = *gemm_common::cache::CACHE_INFO;
+    let _product = gemm_f32::gemm::f32::get_gemm_fn();
+}
+
+/// Maps the base model and puts an adapter on it.
+///
+/// # Errors
+/// When the base cannot be trained on, or the settings do not suit it.
+pub fn open(base: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, Error> {
+    let base = Arc::new(Base::map(base)?);
+    let lora = LoraConfig {
+        rank: config.rank as usize,
+        alpha: config.alpha,
+        targets: config.targets.clone(),
+    };
+    let model = LoraModel::new(&base, lora, config.threads as usize)?;
+    Ok(Box::new(Opened { base, model }))
+}
+
+struct Opened {
+    base: Arc<Base>,
+    model: LoraModel,
+}
+
+impl Learner for Opened {
+    fn parameters(&self) -> usize {
+        self.model.parameters()
+    }
+
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        self.model.initial(seed)
+    }
+
+    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, Error> {
+        self.model.loss(parameters, sequence)
+    }
+
+    fn loss_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        gradient: &mut [f32],
+    ) -> Result<Loss, Error> {
+        self.model.loss_and_gradient(parameters, sequence, gradient)
+    }
+}
+
+impl Adapter for Opened {
+    fn vocabulary(&self) -> usize {
+        self.base.vocabulary()
+    }
+
+    fn write(&self, parameters: &[f32], mut to: &mut dyn Write) -> Result<(), Error> {
+        write_adapter(&self.model, parameters, &mut to)
+    }
+}
