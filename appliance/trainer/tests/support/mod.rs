@@ -91,8 +91,17 @@ impl World {
 
     /// Settings under which a tiny model learns these facts, in some hundred steps.
     pub fn settings(&self, more: &str) {
+        self.settings_of(60, more);
+    }
+
+    /// The same for a training that is still going on when a busy machine gets round to interrupting it.
+    pub fn long_settings(&self, more: &str) {
+        self.settings_of(500, more);
+    }
+
+    fn settings_of(&self, epochs: u32, more: &str) {
         let text = format!(
-            "rank = 8\nlearning_rate = 0.02\nepochs = 60\nsequence_length = 64\nheld_out_every = 20\npatience = 0\n\
+            "rank = 8\nlearning_rate = 0.02\nepochs = {epochs}\nsequence_length = 64\nheld_out_every = 20\npatience = 0\n\
              checkpoint_seconds = 0\n{more}"
         );
         fs::write(self.path("config.toml"), text).unwrap();
