@@ -1,4 +1,4 @@
-//! The gateway: many connections, its certificate and keys, its audit log, and the engines' sockets.
+//! The gateway: many connections, its certificate and keys, its audit log, feedback, and the engines' sockets.
 
 use nix::libc;
 
@@ -20,20 +20,27 @@ const NETWORK: &[Call] = calls! {
 };
 
 const FILES: &[Call] = calls! {
-    SYS_openat: "certificate, keys, audit log, its own memory's size",
+    SYS_openat: "certificate, keys, audit log, feedback, its own memory's size",
     SYS_newfstatat: "the same",
     SYS_statx: "the same, and the limits the runtime asks for",
-    SYS_getdents64: "files of the audit log",
-    SYS_fsync: "the audit log",
-    SYS_fdatasync: "the audit log",
-    SYS_ftruncate: "the torn end of the audit log",
-    SYS_unlinkat: "the oldest file of the audit log",
+    SYS_getdents64: "files of the audit log and of feedback",
+    SYS_fsync: "the audit log, feedback",
+    SYS_fdatasync: "the audit log, feedback",
+    SYS_ftruncate: "the torn end of the audit log or of feedback",
+    SYS_unlinkat: "the oldest file of the audit log or of feedback",
+    SYS_pread64: "a part of a file of feedback",
+    SYS_pwrite64: "at the end of a file of feedback",
+    SYS_renameat2: "a file of feedback that was written anew without what is to be forgotten",
+    SYS_statfs: "whether the disk has room for feedback",
 };
 
 #[cfg(target_arch = "x86_64")]
 const OWN: &[Call] = calls! {
     SYS_epoll_wait: "waiting for many sockets",
-    SYS_unlink: "the oldest file of the audit log",
+    SYS_unlink: "the oldest file of the audit log or of feedback",
+    SYS_rename: "a file of feedback that was written anew without what is to be forgotten",
 };
 #[cfg(not(target_arch = "x86_64"))]
-const OWN: &[Call] = &[];
+const OWN: &[Call] = calls! {
+    SYS_renameat: "a file of feedback that was written anew, as the C library there asks",
+};

@@ -373,7 +373,7 @@ const OWN: &[(libc::c_long, &str)] = &[
 
 /// Calls that only this architecture has.
 #[cfg(not(target_arch = "x86_64"))]
-const OWN: &[(libc::c_long, &str)] = &[];
+const OWN: &[(libc::c_long, &str)] = &[(libc::SYS_renameat, "renameat")];
 
 /// The call's name, where it is known.
 #[must_use]

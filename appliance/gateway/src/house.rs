@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::connections::Connections;
 use crate::credentials::{CredentialStore, CredentialsError};
 use crate::engine::Engine;
+use crate::feedback::Desk;
 use crate::ladder::Ladder;
 use crate::limits::{Limits, OutOfBounds};
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ pub struct House {
     pub calibrations: Calibrations,
     /// What every loop did.
     pub audit: Audit,
+    /// What clients say of answers.
+    pub feedback: Desk,
     /// What is measured.
     pub metrics: Metrics,
     /// Where the memory ladder stands.
@@ -102,6 +105,9 @@ pub enum HouseError {
     /// The audit log's thread cannot be started.
     #[error("start the audit log: {0}")]
     Audit(std::io::Error),
+    /// The thread that keeps feedback cannot be started.
+    #[error("start to keep feedback: {0}")]
+    Feedback(std::io::Error),
     /// A metric cannot be registered.
     #[error("set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -124,6 +130,7 @@ impl House {
             checkers: sarai_reflection::checkers::standard(),
             prompts,
             audit: Audit::start(start.audit, reports).map_err(HouseError::Audit)?,
+            feedback: Desk::start(start.feedback).map_err(HouseError::Feedback)?,
             metrics: Metrics::new()?,
             ladder: Ladder::new(),
             connections: Connections::new(limits.connections, limits.connections_per_address),

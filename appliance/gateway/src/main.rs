@@ -6,7 +6,7 @@
 //!
 //! It may listen on the descriptor it was given, connect to the engines' Unix sockets, and read its own credentials
 //! folder. It never opens another socket, never reads a model, never holds a signing key, writes nothing but
-//! its audit log, and never logs what clients say.
+//! its audit log and the feedback, and never logs what clients say.
 //!
 //! | module | duty |
 //! | --- | --- |
@@ -15,8 +15,9 @@
 //! | [`limits`], [`credentials`], [`keys`] | settings within bounds; certificate and keys, replaced as a whole |
 //! | [`prompts`] | the Omni-Loop's words: those of the verified file, or the built-in ones |
 //! | [`serve`], [`connections`], [`patient`] | TCP, TLS, HTTP; who has to make room; who does not read |
-//! | [`routes`], [`body`], [`json`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
+//! | [`routes`], [`body`], [`json`], [`params`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
 //! | [`chat`] | `POST /v1/chat/completions` |
+//! | [`feedback`] | `POST /v1/feedback`, and the answers that may be judged |
 //! | [`engine`], [`failover`] | one engine; two behind one face |
 //! | [`ladder`] | where the memory ladder stands, and which requests it touched |
 //! | [`metrics`], [`audit`] | what is measured; what every loop did |
@@ -30,12 +31,14 @@ mod credentials;
 mod engine;
 mod errors;
 mod failover;
+mod feedback;
 mod house;
 mod json;
 mod keys;
 mod ladder;
 mod limits;
 mod metrics;
+mod params;
 mod patient;
 mod prompts;
 mod routes;
@@ -55,8 +58,8 @@ use crate::house::{House, Phase};
 
 /// Threads that serve. The engines' cores are not for the gateway; two threads carry far more than a model can say.
 const WORKERS: usize = 2;
-/// Longest wait for the audit log after the drain.
-const AUDIT_END: Duration = Duration::from_millis(1500);
+/// Longest wait for the audit log and the feedback after the drain.
+const FILES_END: Duration = Duration::from_millis(1500);
 /// Time left at the end of the drain to tell what still runs that it ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -136,15 +139,23 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     tracing::info!(keys, "serving");
     obey(&house, &birth, &mut reports).await;
     drain(&house).await;
-    end_audit(&house, &birth, &mut reports).await;
+    end_files(&house, &birth, &mut reports).await;
     Ok(())
 }
 
 /// Does what the supervisor says until it says stop or is gone.
 async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
+    let (told, mut forgotten) = tokio::sync::mpsc::unbounded_channel();
     loop {
         let message = tokio::select! {
             message = birth.next() => message,
+            Some(forgotten) = forgotten.recv() => {
+                if let Err(error) = birth.say(&FromGateway::Forgotten(forgotten)).await {
+                    tracing::error!("failed to tell what was forgotten: failed to {error}");
+                    return;
+                }
+                continue;
+            }
             Some(report) = reports.recv() => {
                 if let Err(error) = birth.say(&FromGateway::Audit(report)).await {
                     tracing::error!("failed to tell how the audit log stands: failed to {error}");
@@ -173,6 +184,13 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
                 Err(error) => tracing::error!("kept the old certificate and keys: failed to {error}"),
             },
             Ok(ToGateway::Start(_)) => tracing::warn!("ignored a second start"),
+            Ok(ToGateway::Forget { seq, what }) => {
+                let told = told.clone();
+                // Nobody listens any more at the very end.
+                house
+                    .feedback
+                    .forget(seq, what, move |forgotten| drop(told.send(forgotten)));
+            }
             Ok(ToGateway::Rung(notice)) => {
                 let (rung, reason) = (notice.rung, notice.reason.clone());
                 let moved = house.ladder.moved(notice);
@@ -194,10 +212,11 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
     }
 }
 
-/// Lets the audit log write what it has, and tells the supervisor where it ends, to be signed.
-async fn end_audit(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
-    let until = tokio::time::Instant::now() + AUDIT_END;
-    while !house.audit.end() && tokio::time::Instant::now() < until {
+/// Lets audit log and feedback write what they have, and tells the supervisor where it ends, to be signed.
+async fn end_files(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
+    let until = tokio::time::Instant::now() + FILES_END;
+    let ended = || [house.audit.end(), house.feedback.end()] == [true; 2];
+    while !ended() && tokio::time::Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     while let Ok(report) = reports.try_recv() {

@@ -41,6 +41,8 @@ pub struct Metrics {
     /// With how many of them the counter knows.
     audit_records: (IntCounter, AtomicU64),
     audit_lost: (IntCounter, AtomicU64),
+    feedback: IntCounterVec,
+    feedback_lost: (IntCounter, AtomicU64),
     connections: IntGauge,
     evicted: IntGauge,
     engine_up: GaugeVec,
@@ -154,6 +156,17 @@ impl Metrics {
             "sarai_audit_lost_total",
             "Records of the audit log that could not be written."
         ));
+        let feedback = register!(IntCounterVec::new(
+            Opts::new(
+                "sarai_feedback_total",
+                "Feedback by what became of it: new, changed, repeated, refused, limited, failed."
+            ),
+            &["kind"]
+        ));
+        let feedback_lost = register!(IntCounter::new(
+            "sarai_feedback_lost_total",
+            "Answers that could not be kept to be judged."
+        ));
         let connections = register!(IntGauge::new("sarai_connections", "Connections open."));
         let evicted = register!(IntGauge::new(
             "sarai_connections_evicted",
@@ -198,6 +211,8 @@ impl Metrics {
             refused,
             audit_records: (audit_records, AtomicU64::new(0)),
             audit_lost: (audit_lost, AtomicU64::new(0)),
+            feedback,
+            feedback_lost: (feedback_lost, AtomicU64::new(0)),
             connections,
             evicted,
             engine_up,
@@ -315,10 +330,18 @@ impl Metrics {
 
     /// How many records the audit log has written and lost since the start.
     pub fn audit(&self, records: u64, lost: u64) {
-        for ((counter, seen), now) in [(&self.audit_records, records), (&self.audit_lost, lost)] {
-            // Two who ask at once must not count the same records twice.
-            counter.inc_by(now.saturating_sub(seen.fetch_max(now, Ordering::Relaxed)));
-        }
+        follow(&self.audit_records, records);
+        follow(&self.audit_lost, lost);
+    }
+
+    /// Feedback came, and this became of it.
+    pub fn feedback(&self, kind: &str) {
+        self.feedback.with_label_values(&[kind]).inc();
+    }
+
+    /// How many answers could not be kept to be judged since the start.
+    pub fn feedback_lost(&self, lost: u64) {
+        follow(&self.feedback_lost, lost);
     }
 
     /// Everything in Prometheus' text form.
@@ -343,6 +366,11 @@ fn resident() -> Option<f64> {
     let pages: u32 = statm.split_whitespace().nth(1)?.parse().ok()?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
     Some(f64::from(pages) * f64::from(u32::try_from(page).ok()?))
+}
+
+/// Brings a counter to what somebody else counts. Two who ask at once must not count the same twice.
+fn follow((counter, seen): &(IntCounter, AtomicU64), now: u64) {
+    counter.inc_by(now.saturating_sub(seen.fetch_max(now, Ordering::Relaxed)));
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::body::linger;
 use crate::chat;
 use crate::connections::{Connection, Work};
 use crate::errors::{ApiError, client_closed};
+use crate::feedback;
 use crate::house::{House, new_id};
 
 /// Header with the id of a request, for the admin to find it in the log.
@@ -43,6 +44,7 @@ pub fn router(house: Arc<House>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/feedback", post(feedback::route::give))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(house)
@@ -94,6 +96,7 @@ fn route_of(path: &str) -> &'static str {
         "/metrics" => "/metrics",
         "/v1/models" => "/v1/models",
         "/v1/chat/completions" => "/v1/chat/completions",
+        "/v1/feedback" => "/v1/feedback",
         _ if path.starts_with("/v1/models/") => "/v1/models/{id}",
         _ => "other",
     }
@@ -218,6 +221,7 @@ async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {
     if let Some(stats) = house.audit.stats() {
         house.metrics.audit(stats.records(), stats.lost());
     }
+    house.metrics.feedback_lost(house.feedback.lost());
     match house
         .metrics
         .text(house.connections.len(), house.connections.evicted())

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, AdapterAnswer, AdapterOrder};
 use crate::descriptors;
+use crate::feedback::{FeedbackStart, Forget, Forgotten};
 
 /// Descriptor number of the birth socket in every child.
 pub const BIRTH_FD: RawFd = 3;
@@ -159,6 +160,13 @@ pub enum ToGateway {
     Start(Box<GatewayStart>),
     /// Certificate, keys or engine states changed on disk or below: read them again.
     Reload,
+    /// Forget feedback; answered by [`FromGateway::Forgotten`] with the same number.
+    Forget {
+        /// Number to repeat.
+        seq: u64,
+        /// What.
+        what: Forget,
+    },
     /// The memory ladder stands elsewhere.
     Rung(crate::memory::RungNotice),
     /// Prove that you live; answered by [`FromGateway::Pong`].
@@ -187,6 +195,9 @@ pub struct GatewayStart {
     /// The audit log; none is written without.
     #[serde(default)]
     pub audit: Option<AuditStart>,
+    /// Feedback; none is kept, and none forgotten, without.
+    #[serde(default)]
+    pub feedback: Option<FeedbackStart>,
 }
 
 /// Where the audit log is written, and how much.
@@ -324,6 +335,8 @@ pub enum FromGateway {
     /// How the audit log stands: said when its head moved, at most once in a minute, at each rotation, when trouble
     /// comes or goes, and at the end.
     Audit(AuditReport),
+    /// Answer to [`ToGateway::Forget`].
+    Forgotten(Forgotten),
     /// TLS is served.
     Ready,
     /// The gateway cannot serve; it exits after this.

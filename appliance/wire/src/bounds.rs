@@ -33,6 +33,11 @@ pub const PRIMARY_SILENCE_MS: RangeInclusive<u32> = 500..=600_000;
 pub const EARLY_EXIT: RangeInclusive<f32> = 0.0..=1.0;
 /// [`crate::birth::GatewaySettings::drain_s`].
 pub const DRAIN_S: RangeInclusive<u32> = 0..=120;
+/// [`crate::feedback::FeedbackSettings::keep_days`].
+pub const KEEP_DAYS: RangeInclusive<u32> = 1..=365;
+/// [`crate::feedback::FeedbackSettings::max_bytes`]: the smallest holds a dozen of the longest records, the largest still
+/// has files that the gateway may write.
+pub const FEEDBACK_BYTES: RangeInclusive<u64> = 16 << 20..=2 << 30;
 
 /// Of [`crate::training::TrainingConfig`], setting by setting.
 pub mod training {
@@ -118,5 +123,7 @@ mod tests {
             assert!(bounds.contains(&value), "{value} is not in {bounds:?}");
         }
         assert!(EARLY_EXIT.contains(&early_exit));
+        let feedback = crate::feedback::FeedbackSettings::default();
+        assert!(KEEP_DAYS.contains(&feedback.keep_days) && FEEDBACK_BYTES.contains(&feedback.max_bytes));
     }
 }

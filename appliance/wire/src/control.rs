@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::feedback::Forget;
 use crate::memory::Rung;
 
 /// Longest line either side accepts, bytes.
@@ -54,6 +55,13 @@ pub enum Request {
     },
     /// The audit log's files and what was signed of it.
     Audit,
+    /// The files of what clients say of answers.
+    Feedback,
+    /// Forget some of it; answered by [`Reply::Forgotten`].
+    FeedbackForget {
+        /// What.
+        what: Forget,
+    },
     /// Stop a service and start it again; also leaves the crash-loop state.
     Restart {
         /// Its name: `engine-primary`, `engine-fallback`, `gateway`, …
@@ -109,6 +117,16 @@ pub enum Reply {
         signed: Vec<SignedHead>,
         /// Checkpoints that do not hold: which, and why.
         wrong: Vec<String>,
+    },
+    /// Answer to [`Request::Feedback`].
+    Feedback {
+        /// Numbers of the files, in order; each is attached, read-only, in the same order.
+        files: Vec<u64>,
+    },
+    /// Answer to [`Request::FeedbackForget`]: it counts no more, and is in no file any more.
+    Forgotten {
+        /// How many judgments that were.
+        records: u64,
     },
     /// One line of [`Request::Logs`].
     Log(LogLine),

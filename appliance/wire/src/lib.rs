@@ -8,7 +8,8 @@
 //! | [`control`] | `AF_UNIX` stream, JSON lines | `sarai` command → supervisor |
 //!
 //! [`bounds`] holds what the admin may set, for those who read it and those who are told.
-//! [`memory`] is what supervisor, engine and gateway say of the memory ladder, [`adapter`] what they say of LoRA adapters.
+//! [`memory`] is what supervisor, engine and gateway say of the memory ladder, [`adapter`] what they say of LoRA adapters,
+//! [`feedback`] what they say of feedback.
 //! [`descriptors`] is how a line of the control socket brings files with it.
 //!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
@@ -20,6 +21,7 @@ pub mod bounds;
 pub mod control;
 pub mod descriptors;
 pub mod engine;
+pub mod feedback;
 pub mod frame;
 pub mod memory;
 pub mod training;

@@ -3,8 +3,8 @@
 use sarai_reflection::{Speaker, Turn};
 use serde_json::{Map, Value};
 
-use super::request::{unsupported, wrong_type};
 use crate::errors::ApiError;
+use crate::params::{unsupported, wrong_type};
 
 /// Most turns of a conversation; the context holds far fewer.
 const MOST_MESSAGES: usize = 2048;

@@ -265,6 +265,11 @@ impl Job {
         match result {
             Ok((outcome, truncated)) => {
                 house.metrics.outcome(&outcome);
+                if self.chat.store {
+                    house
+                        .feedback
+                        .remember(&self.head.id, &self.client, &self.chat.turns, &outcome);
+                }
                 if truncated.is_some() {
                     house.metrics.truncated();
                 }

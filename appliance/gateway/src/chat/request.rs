@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::messages;
 use crate::errors::ApiError;
 use crate::limits::Limits;
+use crate::params::{Params, missing, out_of_range, unsupported, wrong_type};
 
 /// Sampling where the client names none: small models wander at OpenAI's 1.0.
 pub const DEFAULT_TEMPERATURE: f32 = 0.7;
@@ -90,73 +91,8 @@ pub struct Chat {
     pub constraint: Option<Constraint>,
     /// Whether the oldest turns may be left out where the conversation does not fit.
     pub truncate: bool,
-}
-
-/// The object's members that were not looked at yet. `null` is the same as absent, as OpenAI has it.
-struct Params(Map<String, Value>);
-
-impl Params {
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).filter(|value| !value.is_null())
-    }
-
-    fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
-        match self.take(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(flag),
-            Some(_) => Err(wrong_type(name, "true or false")),
-        }
-    }
-
-    fn number(&mut self, name: &str, least: f64, most: f64) -> Result<Option<f32>, ApiError> {
-        let Some(value) = self.take(name) else {
-            return Ok(None);
-        };
-        let Some(number) = value.as_f64() else {
-            return Err(wrong_type(name, "a number"));
-        };
-        if !(least..=most).contains(&number) {
-            return Err(out_of_range(name, &format!("from {least} to {most}")));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "small numbers, where f32 is precise enough"
-        )]
-        Ok(Some(number as f32))
-    }
-
-    fn count(&mut self, name: &str, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
-        let Some(value) = self.take(name) else {
-            return Ok(None);
-        };
-        match value.as_u64() {
-            Some(count) if (least..=most).contains(&count) => Ok(Some(count)),
-            None if !value.is_number() => Err(wrong_type(name, "a whole number")),
-            _ => Err(out_of_range(
-                name,
-                &format!("a whole number from {least} to {most}"),
-            )),
-        }
-    }
-}
-
-/// The value of `param` is of the wrong type.
-pub(super) fn wrong_type(param: &str, expected: &str) -> ApiError {
-    ApiError::param(param, "invalid_type", format!("`{param}` must be {expected}."))
-}
-
-/// The value of `param` is out of its range.
-fn out_of_range(param: &str, range: &str) -> ApiError {
-    ApiError::param(param, "invalid_value", format!("`{param}` must be {range}."))
-}
-
-/// `param`, or this value of it, is something the appliance does not do.
-pub(super) fn unsupported(param: &str, why: &str) -> ApiError {
-    ApiError::param(
-        param,
-        "unsupported_parameter",
-        format!("`{param}` is not supported{why}."),
-    )
+    /// Whether the answer may be kept for a while to be judged.
+    pub store: bool,
 }
 
 /// Parameters of OpenAI's interface the appliance does not have, so that the error can tell them from a slip of
@@ -196,10 +132,8 @@ impl Chat {
             None => return Err(missing("messages")),
         };
         let max_tokens = max_tokens(&mut params)?;
-        let temperature = params
-            .number("temperature", 0.0, 2.0)?
-            .unwrap_or(DEFAULT_TEMPERATURE);
-        let top_p = params.number("top_p", 0.0, 1.0)?.unwrap_or(DEFAULT_TOP_P);
+        let temperature = small(params.number("temperature", 0.0, 2.0)?, DEFAULT_TEMPERATURE);
+        let top_p = small(params.number("top_p", 0.0, 1.0)?, DEFAULT_TOP_P);
         // Also what is so small that it became zero.
         if top_p <= 0.0 {
             return Err(out_of_range("top_p", "above 0 and at most 1"));
@@ -229,6 +163,7 @@ impl Chat {
         let include_usage = stream_options(params.take("stream_options"), stream)?;
         let effort = effort(params.take("reasoning_effort").as_ref())?;
         let truncate = truncation(params.take("truncation").as_ref())?;
+        let store = store(params.take("store").as_ref())?;
         harmless(&mut params)?;
         let constraint = response_format(params.take("response_format"))?;
         if let Some((name, value)) = params.0.into_iter().next() {
@@ -260,8 +195,15 @@ impl Chat {
             effort,
             constraint,
             truncate,
+            store,
         })
     }
+}
+
+/// A small number where f32 is precise enough, or its default.
+#[expect(clippy::cast_possible_truncation, reason = "between 0 and 2")]
+fn small(number: Option<f64>, default: f32) -> f32 {
+    number.map_or(default, |number| number as f32)
 }
 
 /// The parameter as OpenAI's Responses API has it.
@@ -272,14 +214,6 @@ fn truncation(value: Option<&Value>) -> Result<bool, ApiError> {
         Some(Some(_)) => Err(out_of_range("truncation", "auto or disabled")),
         Some(None) => Err(wrong_type("truncation", "a string")),
     }
-}
-
-fn missing(param: &str) -> ApiError {
-    ApiError::param(
-        param,
-        "missing_required_parameter",
-        format!("`{param}` is required."),
-    )
 }
 
 fn max_tokens(params: &mut Params) -> Result<Option<u32>, ApiError> {
@@ -372,10 +306,21 @@ fn harmless(params: &mut Params) -> Result<(), ApiError> {
         Some(Value::Object(map)) if map.values().all(Value::is_string) => {}
         Some(_) => return Err(wrong_type("metadata", "an object of strings")),
     }
-    if params.flag("store")? {
-        return Err(unsupported("store", ": nothing is stored"));
-    }
     Ok(())
+}
+
+/// Whether the answer may be kept for a while to be judged. Kept in the sense of OpenAI's API, to be listed and read
+/// back, none is.
+fn store(value: Option<&Value>) -> Result<bool, ApiError> {
+    match value {
+        None => Ok(true),
+        Some(Value::Bool(false)) => Ok(false),
+        Some(Value::Bool(true)) => Err(unsupported(
+            "store",
+            " as true: answers are kept to be judged and for nothing else, and with false not even for that",
+        )),
+        Some(_) => Err(wrong_type("store", "true or false")),
+    }
 }
 
 /// Largest schema, bytes of JSON.

@@ -41,6 +41,10 @@ fn a_minimal_request_has_the_documented_defaults() {
         (chat.effort, chat.max_tokens, chat.stream),
         (Effort::Medium, None, false)
     );
+    assert!(
+        chat.store,
+        "an answer may be judged unless its client says otherwise"
+    );
     assert!(chat.stop.is_empty() && !chat.logprobs && !chat.include_usage);
     assert_eq!(chat.turns, [Turn::new(Speaker::User, "Hi")]);
 }
@@ -74,6 +78,7 @@ fn everything_supported_is_accepted() {
             Speaker::User
         ]
     );
+    assert!(!chat.store);
     assert_eq!(chat.turns[1].text, "D1D2");
     assert_eq!(
         chat.sampling,
@@ -168,6 +173,7 @@ fn what_is_wrong_is_refused_by_its_name() {
         (json!({"response_format": "text"}), "response_format"),
         (json!({"response_format": {}}), "response_format.type"),
         (json!({"store": true}), "store"),
+        (json!({"store": "no"}), "store"),
         (json!({"user": 1}), "user"),
         (json!({"metadata": {"a": 1}}), "metadata"),
         (json!({"frequency_penalty": 0.5}), "frequency_penalty"),

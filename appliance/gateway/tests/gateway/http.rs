@@ -119,6 +119,16 @@ impl Client {
         connection.reply().unwrap()
     }
 
+    /// JSON to another route than that of chats.
+    pub fn post_to(&self, path: &str, body: &Value) -> Reply {
+        let body = body.to_string();
+        let head = self.head("POST", path);
+        self.send(&format!(
+            "{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
     pub fn post(&self, body: impl AsRef<[u8]>) -> Reply {
         let mut connection = self.connect().unwrap();
         self.post_on(&mut connection, body.as_ref());

@@ -140,6 +140,7 @@ fn what_keeps_it_from_starting_is_said() {
         settings,
         prompts: None,
         audit: None,
+        feedback: None,
     };
     let too_small = GatewaySettings {
         max_body: 1,

@@ -10,6 +10,7 @@ mod api;
 mod audit;
 mod engine;
 mod fallback;
+mod feedback;
 mod hostile;
 mod http;
 mod ladder;

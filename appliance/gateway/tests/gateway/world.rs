@@ -235,6 +235,7 @@ pub fn world_of(
         settings: GatewaySettings::default(),
         prompts: None,
         audit: None,
+        feedback: None,
     };
     change(&mut start);
     gateway.say_with(&ToGateway::Start(Box::new(start)), files);

@@ -1,0 +1,160 @@
+//! What clients say of answers. An answer is handed over to be remembered and never waited for; a judgment is answered
+//! once it is on disk. Texts go into the files of [`sarai_feedback`] and nowhere else.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | [`route`] | `POST /v1/feedback` |
+//! | [`pace`] | how often a key may |
+
+pub mod pace;
+pub mod route;
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use sarai_feedback::keeper::{Judging, Keeper, Refused};
+use sarai_feedback::record::rounded;
+use sarai_feedback::{Completion, Given, Judgment, Message, Role, Settings, What};
+use sarai_reflection::{Outcome, Speaker, Turn};
+use sarai_wire::feedback::{FeedbackStart, Forget, Forgotten};
+use tokio::sync::oneshot;
+
+use pace::Pace;
+
+/// The way to what is kept.
+pub struct Desk {
+    /// `None` where the supervisor gave no folder.
+    keeper: Option<Keeper>,
+    enabled: bool,
+    pace: Pace,
+}
+
+/// Why a judgment is not kept.
+pub enum NotKept {
+    /// Answers cannot be judged here.
+    Disabled,
+    /// Too many of this key; seconds until it may again.
+    TooFast(u32),
+    /// Another reason.
+    Refused(Refused),
+}
+
+impl Desk {
+    /// Starts the thread that keeps.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(start: Option<FeedbackStart>) -> std::io::Result<Self> {
+        let enabled = start.as_ref().is_some_and(|start| start.settings.enabled);
+        let keeper = start.map(|start| {
+            let settings = Settings {
+                folder: start.folder,
+                keep_days: start.settings.keep_days,
+                max_bytes: start.settings.max_bytes,
+                reserve: start.reserve,
+            };
+            Keeper::start(
+                settings,
+                Box::new(|sentence| tracing::warn!("feedback: {sentence}")),
+            )
+        });
+        Ok(Self {
+            keeper: keeper.transpose()?,
+            enabled,
+            pace: Pace::default(),
+        })
+    }
+
+    /// Hands over an answer that is complete. What cannot be kept is counted as lost.
+    pub fn remember(&self, id: &str, key: &str, turns: &[Turn], outcome: &Outcome) {
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.enabled) else {
+            return;
+        };
+        let message = |turn: &Turn| Message {
+            role: match turn.speaker {
+                Speaker::System => Role::System,
+                Speaker::User => Role::User,
+                Speaker::Assistant => Role::Assistant,
+            },
+            content: turn.text.clone(),
+        };
+        let source = &outcome.answer.source;
+        keeper.remember(Completion {
+            id: id.to_owned(),
+            key: key.to_owned(),
+            time: Timestamp::now(),
+            model: source.model.clone(),
+            digest: source.digest.clone(),
+            adapter: source.adapter.as_ref().map(|adapter| adapter.digest.clone()),
+            confidence: rounded(outcome.confidence),
+            messages: turns.iter().map(message).collect(),
+            answer: outcome.answer.text.clone(),
+        });
+    }
+
+    /// Keeps a judgment; `id` is that of the feedback, if it is new.
+    pub async fn judge(
+        &self,
+        key: String,
+        completion: String,
+        judgment: Judgment,
+        id: String,
+    ) -> Result<Given, NotKept> {
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.enabled) else {
+            return Err(NotKept::Disabled);
+        };
+        self.pace.take(&key, Instant::now()).map_err(NotKept::TooFast)?;
+        let judging = Judging {
+            key,
+            completion,
+            judgment,
+            id,
+        };
+        let (to, answer) = oneshot::channel();
+        // The client may have left meanwhile.
+        keeper.judge(judging, Box::new(move |result| drop(to.send(result))));
+        match answer.await {
+            Ok(result) => result.map_err(NotKept::Refused),
+            Err(_) => Err(NotKept::Refused(Refused::Busy)),
+        }
+    }
+
+    /// Forgets; `told` hears what came of it, from another thread. Also where answers cannot be judged any more.
+    pub fn forget(&self, seq: u64, what: Forget, told: impl FnOnce(Forgotten) + Send + 'static) {
+        let what = match what {
+            Forget::Completion { id } => What::Completion(id),
+            Forget::Key { name } => What::Key(name),
+            Forget::Everything => What::Everything,
+        };
+        match &self.keeper {
+            Some(keeper) => keeper.forget(
+                what,
+                Box::new(move |result| {
+                    let (lines, trouble) = match result {
+                        Ok(lines) => (lines, None),
+                        Err(refused) => (0, Some(refused.to_string())),
+                    };
+                    told(Forgotten { seq, lines, trouble });
+                }),
+            ),
+            None => told(Forgotten {
+                seq,
+                lines: 0,
+                trouble: Some("find the feedback: none is kept".to_owned()),
+            }),
+        }
+    }
+
+    /// Answers that could not be kept to be judged, since the start.
+    pub fn lost(&self) -> u64 {
+        self.keeper.as_ref().map_or(0, |keeper| keeper.stats().lost())
+    }
+
+    /// Takes nothing more; true once what it has is done.
+    pub fn end(&self) -> bool {
+        self.keeper.as_ref().is_none_or(|keeper| {
+            keeper.end();
+            keeper.ended()
+        })
+    }
+}
