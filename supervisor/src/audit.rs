@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use sarai_audit::folder::{AUDIT, Series};
 use sarai_trust::{
     Checkpoint, Digest, Keyring, MAX_CHECKPOINT, MAX_SIGNATURE, TrustError, atomic, read_bounded,
 };
@@ -77,7 +78,7 @@ pub enum AuditError {
         path: PathBuf,
     },
     /// More files than are ever kept.
-    #[error("open the audit log: it has {0} files, at most {MAX_FILES} are handed over")]
+    #[error("open the log: it has {0} files, at most {MAX_FILES} are handed over")]
     TooMany(usize),
     /// A signature cannot be made or checked.
     #[error(transparent)]
@@ -86,6 +87,9 @@ pub enum AuditError {
     #[error("check the checkpoints: this machine has no device key yet")]
     NoKey,
 }
+
+/// An answer, and the files that go with it.
+pub type Gathered = Result<(Reply, Vec<OwnedFd>), AuditError>;
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditError {
     let path = path.to_owned();
@@ -102,7 +106,8 @@ pub fn folder(app: &Shared) -> PathBuf {
     path
 }
 
-fn make_folder(path: &Path, owner: Option<u32>) -> Result<(), AuditError> {
+/// Makes a folder of the gateway's own.
+pub(crate) fn make_folder(path: &Path, owner: Option<u32>) -> Result<(), AuditError> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", path)(e)),
         _ => {}
@@ -429,7 +434,7 @@ fn list(folder: &Path) -> Result<Vec<(u64, u64)>, AuditError> {
 ///
 /// # Errors
 /// When a file cannot be opened, or something else stands in its place.
-pub fn gather(app: &Shared) -> Result<(Reply, Vec<OwnedFd>), AuditError> {
+pub fn gather(app: &Shared) -> Gathered {
     let identity = lock(&app.identity).clone().ok_or(AuditError::NoKey)?;
     let keyring = Keyring::default().with_device(&identity.device.certificate_bytes()?)?;
     let mut signed = Vec::new();
@@ -456,7 +461,7 @@ pub fn gather(app: &Shared) -> Result<(Reply, Vec<OwnedFd>), AuditError> {
     }
     signed.reverse();
     let owner = app.layout.separate.then_some(spawn::GATEWAY.id);
-    let (files, opened) = open(&app.layout.audit(), owner)?.into_iter().unzip();
+    let (files, opened) = open(&app.layout.audit(), AUDIT, owner)?.into_iter().unzip();
     Ok((Reply::Audit { files, signed, wrong }, opened))
 }
 
@@ -469,10 +474,14 @@ fn check(path: &Path, keyring: &Keyring) -> Result<Checkpoint, TrustError> {
     Checkpoint::check(&document, &signature, keyring, Timestamp::now())
 }
 
-/// Opens the log's files without reading them. The folder is the gateway's: a link in it must not make this process,
+/// Opens a log's files without reading them. The folder is the gateway's: a link in it must not make this process,
 /// which may read everything, hand over what is not the gateway's.
-fn open(folder: &Path, owner: Option<u32>) -> Result<Vec<(u64, OwnedFd)>, AuditError> {
-    let numbers = match sarai_audit::folder::list(folder) {
+pub(crate) fn open(
+    folder: &Path,
+    series: Series,
+    owner: Option<u32>,
+) -> Result<Vec<(u64, OwnedFd)>, AuditError> {
+    let numbers = match series.list(folder) {
         Ok(numbers) => numbers,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(failed("list", folder)(e)),
@@ -483,7 +492,7 @@ fn open(folder: &Path, owner: Option<u32>) -> Result<Vec<(u64, OwnedFd)>, AuditE
     let owner = owner.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
     let mut opened = Vec::new();
     for number in numbers {
-        let path = folder.join(sarai_audit::folder::name(number));
+        let path = folder.join(series.name(number));
         let file = File::options()
             .read(true)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
@@ -672,17 +681,20 @@ mod tests {
     fn only_plain_files_of_the_gateway_are_handed_over() {
         let dir = tempfile::tempdir().unwrap();
         let log = |n| dir.path().join(sarai_audit::folder::name(n));
-        assert!(open(&dir.path().join("none"), None).unwrap().is_empty());
+        assert!(open(&dir.path().join("none"), AUDIT, None).unwrap().is_empty());
         std::fs::write(log(1), "x").unwrap();
         std::fs::write(dir.path().join("secret"), "x").unwrap();
-        assert_eq!(open(dir.path(), None).unwrap().len(), 1);
+        assert_eq!(open(dir.path(), AUDIT, None).unwrap().len(), 1);
         std::os::unix::fs::symlink(dir.path().join("secret"), log(2)).unwrap();
-        assert!(open(dir.path(), None).is_err());
+        assert!(open(dir.path(), AUDIT, None).is_err());
         std::fs::remove_file(log(2)).unwrap();
         std::fs::hard_link(dir.path().join("secret"), log(2)).unwrap();
-        assert!(matches!(open(dir.path(), None), Err(AuditError::NotPlain { .. })));
+        assert!(matches!(
+            open(dir.path(), AUDIT, None),
+            Err(AuditError::NotPlain { .. })
+        ));
         std::fs::remove_file(log(2)).unwrap();
         let other = nix::unistd::geteuid().as_raw() + 1;
-        assert!(open(dir.path(), Some(other)).is_err());
+        assert!(open(dir.path(), AUDIT, Some(other)).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use sarai_wire::birth::{GatewaySettings, KvType};
 use sarai_wire::bounds;
+use sarai_wire::feedback::FeedbackSettings;
 
 use crate::layout::Mode;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub terminals: Vec<String>,
     /// Whether the audit log keeps the texts of requests and answers.
     pub audit_content: bool,
+    /// What is kept of what clients say of answers.
+    pub feedback: FeedbackSettings,
     /// How the machine is reached besides its API.
     pub reach: Reach,
     /// How the machine gets its address.
@@ -107,6 +110,7 @@ impl Config {
             memory_trace: false,
             terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
             audit_content: false,
+            feedback: FeedbackSettings::default(),
             reach: Reach::defaults(mode),
             network: Network::default(),
             zone: TimeZone::UTC,
@@ -186,6 +190,15 @@ impl Config {
         });
         top.section("reach", |s| reach::reach(s, &mut config.reach));
         top.section("audit", |s| s.flag("content", &mut config.audit_content));
+        top.section("feedback", |s| {
+            s.flag("enabled", &mut config.feedback.enabled);
+            s.whole("keep_days", bounds::KEEP_DAYS, &mut config.feedback.keep_days);
+            s.whole(
+                "max_bytes",
+                bounds::FEEDBACK_BYTES,
+                &mut config.feedback.max_bytes,
+            );
+        });
         top.section("network", |s| setup::network(s, &mut config.network));
         top.section("time", |s| setup::time(s, &mut config.zone, &mut config.ntp));
         top.section("ssh", |s| setup::ssh(s, &mut config.ssh_keys));
@@ -313,7 +326,7 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (config, problems) = parse(
-            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\ntrace = true\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[network]\ninterface = \"enp1s0\"\n",
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\ntrace = true\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[feedback]\nenabled = false\nkeep_days = 7\nmax_bytes = 0x2000000\n[network]\ninterface = \"enp1s0\"\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(config.hostname.as_deref(), Some("kitchen"));
@@ -327,7 +340,11 @@ mod tests {
         assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
         assert_eq!((config.budget, config.memory_trace), (1 << 30, true));
         assert_eq!(config.terminals, ["hvc0"]);
-        assert!(config.audit_content && config.reach.announce);
+        assert!(config.audit_content && config.reach.announce && !config.feedback.enabled);
+        assert_eq!(
+            (config.feedback.keep_days, config.feedback.max_bytes),
+            (7, 32 << 20)
+        );
         assert_eq!(config.network.interface.as_deref(), Some("enp1s0"));
     }
 
@@ -372,6 +389,7 @@ mod tests {
             ("gateway", "deadline_s", bounds::DEADLINE_S),
             ("gateway", "primary_silence_ms", bounds::PRIMARY_SILENCE_MS),
             ("gateway", "drain_s", bounds::DRAIN_S),
+            ("feedback", "keep_days", bounds::KEEP_DAYS),
         ] {
             let (least, most) = (i64::from(*bounds.start()), i64::from(*bounds.end()));
             let problems = |value: i64| parse(&format!("[{section}]\n{key} = {value}\n")).1;
@@ -416,6 +434,16 @@ mod tests {
         assert!(Config::load(&path, Mode::Pid1).1[0].contains("larger than"));
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert_eq!(Config::load(&path, Mode::Pid1).1.len(), 1);
+    }
+
+    #[test]
+    fn feedback_has_as_much_of_the_disk_as_its_bounds_allow() {
+        let set = |bytes: u64| parse(&format!("[feedback]\nmax_bytes = {bytes}\n")).1;
+        let (least, most) = (*bounds::FEEDBACK_BYTES.start(), *bounds::FEEDBACK_BYTES.end());
+        assert!(set(least).is_empty() && set(most).is_empty());
+        for bad in [least - 1, most + 1] {
+            assert!(set(bad)[0].contains("feedback.max_bytes"), "{:?}", set(bad));
+        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::{App, Shared};
+use crate::audit::Gathered;
 use crate::identity::authorized::{Authorized, AuthorizedError};
 use crate::identity::{self, keys};
 use crate::power::Power;
@@ -100,7 +101,10 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         return logs(app, &mut stream, service.as_deref(), lines as usize, follow).await;
     }
     if request == Request::Audit {
-        return audit(app, &mut stream).await;
+        return files(app, &mut stream, crate::audit::gather).await;
+    }
+    if request == Request::Feedback {
+        return files(app, &mut stream, crate::feedback::gather).await;
     }
     let reply = answer(app, request).await;
     send(&mut stream, &reply).await
@@ -228,9 +232,10 @@ async fn answer(app: &App, request: Request) -> Reply {
             }
         }
         Request::ModelsRelease { digest } => release(app, digest).await,
+        Request::FeedbackForget { what } => crate::feedback::forget(app, what).await,
         Request::Poweroff => power(app, Power::Off).await,
         Request::Reboot => power(app, Power::Reboot).await,
-        Request::Logs { .. } | Request::Audit => Reply::Error {
+        Request::Logs { .. } | Request::Audit | Request::Feedback => Reply::Error {
             message: "this is answered otherwise".to_owned(),
         },
     }
@@ -269,14 +274,14 @@ async fn release(app: &App, digest: String) -> Reply {
     Reply::Ok
 }
 
-/// The audit log: what was signed of it, and its files, unread.
-async fn audit(app: &App, stream: &mut UnixStream) -> std::io::Result<()> {
+/// A log of the gateway's: its files, unread.
+async fn files(app: &App, stream: &mut UnixStream, gather: fn(&Shared) -> Gathered) -> std::io::Result<()> {
     let worker = App::clone(app);
-    let gathered = tokio::task::spawn_blocking(move || crate::audit::gather(&worker)).await;
+    let gathered = tokio::task::spawn_blocking(move || gather(&worker)).await;
     let (reply, files) = match gathered {
         Ok(Ok(gathered)) => gathered,
         Ok(Err(e)) => return refuse(stream, &format!("failed to {e}")).await,
-        Err(e) => return refuse(stream, &format!("failed to gather the audit log: {e}")).await,
+        Err(e) => return refuse(stream, &format!("failed to gather the log: {e}")).await,
     };
     let mut line = serde_json::to_vec(&reply).map_err(std::io::Error::other)?;
     line.push(b'\n');

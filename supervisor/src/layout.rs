@@ -138,6 +138,12 @@ impl Layout {
         self.gateway().join("audit")
     }
 
+    /// What clients say of answers, the gateway's own.
+    #[must_use]
+    pub fn feedback(&self) -> PathBuf {
+        self.gateway().join("feedback")
+    }
+
     /// What was signed of the audit log; the supervisor's alone.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -30,6 +30,7 @@ pub mod console;
 pub mod control;
 pub mod cores;
 pub mod cpu;
+pub mod feedback;
 pub mod governor;
 pub mod identity;
 pub mod layout;

@@ -8,6 +8,7 @@ mod chaos;
 mod clients;
 mod common;
 mod disk;
+mod feedback;
 mod footprint;
 mod lifecycle;
 mod openai;

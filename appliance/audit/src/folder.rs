@@ -11,7 +11,7 @@ const MAX_ENTRIES: usize = 100_000;
 pub struct Series(pub &'static str);
 
 /// The audit log's.
-const AUDIT: Series = Series("audit");
+pub const AUDIT: Series = Series("audit");
 
 impl Series {
     /// The name of file `number`.

@@ -82,6 +82,12 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// What clients say of answers: what the nights learn from
+    Feedback {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: FeedbackCommand,
+    },
     /// What the way from power-on to an answer took, stage by stage (exit code 1 when the gateway took longer than
     /// promised)
     BootTime {
@@ -194,12 +200,68 @@ pub enum AuditCommand {
     },
 }
 
-/// Where and what to ask.
+/// What to do with feedback.
+#[derive(Debug, Subcommand)]
+pub enum FeedbackCommand {
+    /// The newest that counts: of each answer the last, without what was forgotten
+    List {
+        /// How many of the newest
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20,
+              value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        lines: u32,
+        /// As JSON, one record a line, with request and answer
+        #[arg(long)]
+        json: bool,
+    },
+    /// All that counts as JSON, one record a line, with request and answer
+    Export {
+        /// The file, which must not be there yet [default: standard output]
+        file: Option<PathBuf>,
+    },
+    /// Forget for good: out of the files, and out of whatever the nights learn from now on
+    Forget(ForgetOptions),
+    /// Say what an answer was worth, as the client that was given it
+    Send(SendOptions),
+}
+
+/// What to forget.
 #[derive(Debug, clap::Args)]
-pub struct AskOptions {
-    /// The question; `-` reads it from standard input
-    #[arg(value_name = "TEXT", required = true)]
-    pub text: Vec<String>,
+#[group(required = true, multiple = false)]
+pub struct ForgetOptions {
+    /// One answer and what was said of it, by its id (chatcmpl-…)
+    #[arg(value_name = "ID")]
+    pub completion: Option<String>,
+    /// Everything that came with a key, by its name
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub everything: bool,
+}
+
+/// What an answer was worth.
+#[derive(Debug, clap::Args)]
+pub struct SendOptions {
+    /// Its id (chatcmpl-…), which `sarai ask` shows
+    #[arg(value_name = "ID")]
+    pub completion: String,
+    /// How good it was: 0 to 1
+    #[arg(value_name = "SCORE", value_parser = score)]
+    pub score: f64,
+    /// What should have been answered
+    #[arg(long, value_name = "TEXT")]
+    pub correction: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// Where, and as whom.
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
+/// Where to ask, whom to trust, as whom.
+#[derive(Debug, clap::Args)]
+pub struct ServerOptions {
     /// The appliance [default: as the control socket says]
     #[arg(long, env = "SARAI_URL")]
     pub url: Option<String>,
@@ -209,6 +271,21 @@ pub struct AskOptions {
     /// The client key's secret (better in the environment: a command line is seen by others)
     #[arg(long, env = "SARAI_KEY", hide_env_values = true)]
     pub key: Option<String>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "S", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Where and what to ask.
+#[derive(Debug, clap::Args)]
+pub struct AskOptions {
+    /// The question; `-` reads it from standard input
+    #[arg(value_name = "TEXT", required = true)]
+    pub text: Vec<String>,
+    /// Where, and as whom.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// How much to reflect: minimal or none (draft only), low, medium, high
     #[arg(long, value_name = "LEVEL")]
     pub effort: Option<String>,
@@ -233,10 +310,17 @@ pub struct AskOptions {
     /// Show drafts and critiques on standard error even if it is no terminal
     #[arg(long)]
     pub reasoning: bool,
-    /// Give up after so many seconds
-    #[arg(long, value_name = "S", default_value_t = 300,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub timeout: u64,
+}
+
+/// A score.
+fn score(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    // A range also refuses what is no number (NaN).
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not between 0 and 1".to_owned())
+    }
 }
 
 /// A sampling temperature.
@@ -265,6 +349,20 @@ mod tests {
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "10000"]).is_ok());
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "0"]).is_err());
         assert!(Args::try_parse_from(["sarai", "logs", "-n", "10001"]).is_err());
+    }
+
+    #[test]
+    fn the_score_is_bounded_and_one_thing_is_forgotten_at_a_time() {
+        assert_eq!((score("0"), score("1.0")), (Ok(0.0), Ok(1.0)));
+        for wrong in ["-0.1", "1.1", "NaN", "inf", "good", ""] {
+            assert!(score(wrong).is_err(), "{wrong:?}");
+        }
+        for good in [&["c-1"][..], &["--key", "a"], &["--everything"]] {
+            assert!(Args::try_parse_from([&["sarai", "feedback", "forget"], good].concat()).is_ok());
+        }
+        for wrong in [&[][..], &["c-1", "--key", "a"], &["--everything", "c-1"]] {
+            assert!(Args::try_parse_from([&["sarai", "feedback", "forget"], wrong].concat()).is_err());
+        }
     }
 
     #[test]

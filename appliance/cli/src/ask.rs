@@ -1,38 +1,31 @@
 //! The shipped client: one question to the gateway, over HTTPS like any other client on the network.
-//!
-//! It trusts the one certificate it was given and no other, follows no redirect and uses no proxy.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::args::AskOptions;
-use crate::discover;
 use crate::failure::Failure;
 use crate::sse::Events;
+use crate::target::{ApiError, Response, Target, not_understood, read_body};
 use crate::text::{Paint, clean};
 
 /// Longest question, bytes: the gateway's own bound on a body.
 const MAX_QUESTION: u64 = 1024 * 1024;
-/// Longest response that is not streamed, bytes.
-const MAX_BODY: u64 = 16 * 1024 * 1024;
-/// Longest wait for the connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Asks and prints: the answer on standard output, drafts, critiques and figures on standard error.
 pub fn run(options: &AskOptions, socket: Option<&Path>) -> Result<(), Failure> {
     let text = question(&options.text)?;
-    let target = Target::find(options, socket)?;
+    let target = Target::find(&options.server, socket)?;
     let streamed = !options.no_stream && !options.json;
     let start = Instant::now();
     let response = target.post(
+        "/v1/chat/completions",
         &body(options, &text, streamed),
-        Duration::from_secs(options.timeout),
+        "the question",
+        Duration::from_secs(options.server.timeout),
     )?;
     if streamed && is_event_stream(&response) {
         let mut screen = Screen::new(options.reasoning);
@@ -55,6 +48,7 @@ pub fn run(options: &AskOptions, socket: Option<&Path>) -> Result<(), Failure> {
     screen.answer(&message.content.unwrap_or_default())?;
     screen.line_end()?;
     let end = End {
+        id: answer.id,
         finish_reason: choice.finish_reason,
         omni_loop: answer.omni_loop,
         usage: answer.usage,
@@ -106,155 +100,6 @@ fn body(options: &AskOptions, text: &str, stream: bool) -> Value {
     body
 }
 
-type Response = ureq::http::Response<ureq::Body>;
-
-/// Where to ask, whom to trust, as whom.
-struct Target {
-    url: String,
-    ca: String,
-    key: String,
-}
-
-impl Target {
-    /// From the options and the environment; address and certificate else from the control socket.
-    fn find(options: &AskOptions, socket: Option<&Path>) -> Result<Self, Failure> {
-        // The key first: without it nothing else matters, and only the admin can make one.
-        let key = options.key.clone().filter(|key| !key.is_empty()).ok_or_else(|| {
-            Failure::usage(
-                "no key: set SARAI_KEY (`. ./client.env`) or give --key; make one with: sarai keys add NAME",
-            )
-        })?;
-        if !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::usage("the key holds characters no key has"));
-        }
-        let mut client = match (&options.url, &options.ca) {
-            (Some(_), Some(_)) => None,
-            _ => Some(discover::connect(socket).map_err(|failure| Failure {
-                message: format!("no --url and --ca given, and {}", failure.message),
-                ..failure
-            })?),
-        };
-        let url = match (&options.url, &mut client) {
-            (Some(url), _) => url.clone(),
-            (None, Some(client)) => client
-                .status()?
-                .urls
-                .into_iter()
-                .next()
-                .ok_or_else(|| Failure::not_ready("the appliance has no address yet"))?,
-            (None, None) => return Err(Failure::usage("no --url given")),
-        };
-        let ca = match (&options.ca, &mut client) {
-            (Some(path), _) => discover::read_certificate(path)?,
-            (None, Some(client)) => discover::certificate(client)?,
-            (None, None) => return Err(Failure::usage("no --ca given")),
-        };
-        Ok(Self {
-            url: base(&url)?,
-            ca,
-            key,
-        })
-    }
-
-    fn post(&self, body: &Value, timeout: Duration) -> Result<Response, Failure> {
-        let roots: Vec<Certificate<'static>> = parse_pem(self.ca.as_bytes())
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect();
-        if roots.is_empty() {
-            return Err(Failure::failed("read the certificate to trust: it is damaged"));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(timeout))
-            .user_agent(concat!("sarai/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        let url = format!("{}/v1/chat/completions", self.url);
-        let response = agent
-            .post(&url)
-            .header("Authorization", format!("Bearer {}", self.key))
-            .send_json(body)
-            .map_err(|e| unreachable_failure(&self.url, &e, timeout))?;
-        if response.status().is_success() {
-            Ok(response)
-        } else {
-            Err(refusal(response))
-        }
-    }
-}
-
-/// The address without what clients add: `https://host[:port]`, also from one that ends in `/v1` as SDKs want it.
-fn base(url: &str) -> Result<String, Failure> {
-    let trimmed = url.trim_end_matches('/');
-    let trimmed = trimmed.strip_suffix("/v1").unwrap_or(trimmed);
-    let rest = trimmed.strip_prefix("https://").unwrap_or_default();
-    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Failure::usage(format!(
-            "{url:?} is no address of an appliance: https://HOST[:PORT]"
-        )));
-    }
-    Ok(trimmed.to_owned())
-}
-
-fn unreachable_failure(url: &str, error: &ureq::Error, timeout: Duration) -> Failure {
-    match error {
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Failure::not_ready(format!("nobody answers at {url}: connection refused"))
-        }
-        ureq::Error::Timeout(_) => Failure::not_ready(format!(
-            "no answer from {url} in time ({} s; --timeout changes that)",
-            timeout.as_secs()
-        )),
-        ureq::Error::HostNotFound => Failure::not_ready(format!("the name in {url} is not known")),
-        error => {
-            let text = error.to_string();
-            let hint = if text.to_ascii_lowercase().contains("certificate") {
-                ": it is not the appliance whose certificate you trust, or SARAI_CA is out of date (sarai ca)"
-            } else {
-                ""
-            };
-            Failure::failed(format!("ask {url}: {text}{hint}"))
-        }
-    }
-}
-
-/// An answer that is no success, in the gateway's own words.
-fn refusal(response: Response) -> Failure {
-    let status = response.status().as_u16();
-    let later = response
-        .headers()
-        .get("retry-after")
-        .and_then(|v| v.to_str().ok())
-        .map(str::to_owned);
-    let body = read_body(response).unwrap_or_default();
-    let said = serde_json::from_str::<Chunk>(&body)
-        .ok()
-        .and_then(|b| b.error)
-        .map(ApiError::text);
-    let said = said.unwrap_or_else(|| format!("HTTP status {status}"));
-    match status {
-        401 => Failure::refused(format!("the key is not accepted: {said}")),
-        429 | 503 => {
-            let later = later.map_or(String::new(), |s| format!(" (try again in {s} s)"));
-            Failure::not_ready(format!("the appliance cannot answer now: {said}{later}"))
-        }
-        _ => Failure::refused(format!("the question was refused ({status}): {said}")),
-    }
-}
-
 fn is_event_stream(response: &Response) -> bool {
     let kind = response
         .headers()
@@ -264,22 +109,10 @@ fn is_event_stream(response: &Response) -> bool {
     kind.starts_with("text/event-stream")
 }
 
-fn read_body(response: Response) -> Result<String, Failure> {
-    response
-        .into_body()
-        .into_with_config()
-        .limit(MAX_BODY)
-        .read_to_string()
-        .map_err(|e| Failure::failed(format!("read the answer: {e}")))
-}
-
-fn not_understood(error: &serde_json::Error) -> Failure {
-    Failure::failed(format!("understand the answer: {error}"))
-}
-
 /// A response that is not streamed.
 #[derive(Debug, Default, Deserialize)]
 struct Answer {
+    id: Option<String>,
     #[serde(default)]
     choices: Vec<Choice>,
     omni_loop: Option<OmniLoop>,
@@ -289,6 +122,7 @@ struct Answer {
 /// One event of a streamed response; also the shape of an error.
 #[derive(Debug, Default, Deserialize)]
 struct Chunk {
+    id: Option<String>,
     #[serde(default)]
     choices: Vec<Choice>,
     omni_loop: Option<OmniLoop>,
@@ -312,22 +146,6 @@ struct Text {
 #[derive(Debug, Deserialize)]
 struct Usage {
     completion_tokens: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiError {
-    message: Option<String>,
-    code: Option<Value>,
-}
-
-impl ApiError {
-    fn text(self) -> String {
-        let message = self.message.unwrap_or_else(|| "no reason given".to_owned());
-        match self.code {
-            Some(Value::String(code)) => format!("{message} [{code}]"),
-            _ => message,
-        }
-    }
 }
 
 /// What the Omni-Loop did. Every field may be missing: a newer appliance may say it otherwise, and a question that
@@ -370,6 +188,8 @@ impl OmniLoop {
 /// How a response ended.
 #[derive(Debug, Default)]
 struct End {
+    /// Of the completion.
+    id: Option<String>,
     finish_reason: Option<String>,
     omni_loop: Option<OmniLoop>,
     usage: Option<Usage>,
@@ -419,6 +239,15 @@ impl End {
         clean(&parts.join(", "), false)
     }
 
+    /// How to say what one thinks of it.
+    fn hint(&self) -> Option<String> {
+        let id = self.id.as_ref().filter(|_| self.finish_reason.is_some())?;
+        let id = clean(id, false);
+        Some(format!(
+            "[was it good? sarai feedback send {id} SCORE, from 0 to 1]"
+        ))
+    }
+
     /// A response that never ended properly is a failure, whatever was shown.
     fn finish(&self) -> Result<(), Failure> {
         match self.finish_reason {
@@ -444,6 +273,7 @@ fn read_stream(from: impl Read, screen: &mut Screen, start: Instant) -> Result<E
                 error.text()
             )));
         }
+        end.id = end.id.or(chunk.id);
         end.omni_loop = chunk.omni_loop.or(end.omni_loop);
         end.usage = chunk.usage.or(end.usage);
         let Some(choice) = chunk.choices.into_iter().next() else {
@@ -532,21 +362,15 @@ impl Screen {
             "{}",
             self.paint.dim(&format!("[{}]", end.figures()))
         );
+        if let Some(hint) = end.hint() {
+            let _ = writeln!(std::io::stderr(), "{}", self.paint.dim(&hint));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_as_people_write_them() {
-        assert_eq!(base("https://10.0.0.7:8443/").unwrap(), "https://10.0.0.7:8443");
-        assert_eq!(base("https://sarai.local/v1/").unwrap(), "https://sarai.local");
-        for wrong in ["http://10.0.0.7", "10.0.0.7", "https://", "https://a b", ""] {
-            assert!(base(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     fn screen() -> Screen {
         Screen {
@@ -564,7 +388,7 @@ mod tests {
     #[test]
     fn a_stream_gives_its_figures() {
         let end = stream(concat!(
-            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"id\":\"c-1\",\"choices\":[{\"delta\":{\"role\":\"assistant\"},\"finish_reason\":null}]}\n\n",
             "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n",
             "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"omni_loop\":{\"iterations\":2,\
              \"corrected\":true,\"confidence\":0.912,\"model\":\"m\",\"fallback\":true,\
@@ -582,6 +406,8 @@ mod tests {
             "{figures}"
         );
         assert!(end.finish().is_ok());
+        let hint = end.hint().unwrap();
+        assert!(hint.contains("sarai feedback send c-1 SCORE"), "{hint}");
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub fn unexpected(reply: &Reply) -> Failure {
         Reply::Keys { .. } => "keys",
         Reply::SshKeys { .. } => "ssh_keys",
         Reply::Audit { .. } => "audit",
+        Reply::Feedback { .. } => "feedback",
+        Reply::Forgotten { .. } => "forgotten",
         Reply::Log(_) => "log",
     };
     Failure::failed(format!(

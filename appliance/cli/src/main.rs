@@ -1,7 +1,7 @@
 //! `sarai`: the admin's command and the shipped client.
 //!
 //! It speaks to the supervisor over the control socket (`status`, `models`, `keys`, `logs`, `restart`, …) and,
-//! for `ask`, to the gateway over HTTPS like any other client on the network. Without arguments on a terminal it
+//! for `ask` and `feedback send`, to the gateway over HTTPS like any other client on the network. Without arguments on a terminal it
 //! is the console: a prompt that runs the same commands.
 //!
 //! It may connect to the control socket and to the one URL it was given, and read the certificate it was told to
@@ -17,6 +17,7 @@ mod control;
 mod discover;
 mod editor;
 mod failure;
+mod feedback;
 mod ladder;
 mod pair;
 mod qr;
@@ -24,6 +25,7 @@ mod sandboxes;
 mod shell;
 mod sse;
 mod status;
+mod target;
 mod text;
 mod wait;
 
@@ -115,6 +117,7 @@ fn run(args: Args) -> Result<(), Failure> {
             follow,
         } => logs(connect()?, service, lines, follow),
         Command::Audit { command } => audit::run(connect()?, &command),
+        Command::Feedback { command } => feedback::run(socket.as_deref(), &command),
         Command::BootTime { json } => boot_time::run(&connect()?.status()?.boot, json),
         Command::Restart { service } => {
             connect()?.done(&Request::Restart {

@@ -196,6 +196,34 @@ fn a_whole_answer_for_people_and_as_json() {
 }
 
 #[test]
+fn what_an_answer_was_worth_is_said_as_the_client_that_was_given_it() {
+    let gateway = Gateway::start(http(
+        "200 OK",
+        "application/json",
+        r#"{"id":"fb-1","object":"feedback"}"#,
+    ));
+    let send = |args: &[&str]| {
+        let mut command = command(&[&["feedback", "send"], args].concat());
+        command
+            .env("SARAI_URL", format!("https://127.0.0.1:{}", gateway.port))
+            .env("SARAI_CA", gateway.ca())
+            .env("SARAI_KEY", "k3y");
+        run(&mut command, "")
+    };
+    let output = send(&["c-1", "0.5", "--correction", "Red."]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output), "kept as fb-1\n");
+    let (head, body) = gateway.request();
+    assert!(
+        head.starts_with("post /v1/feedback ") && head.contains("bearer k3y"),
+        "{head}"
+    );
+    let wanted = serde_json::json!({"completion_id": "c-1", "score": 0.5, "correction": "Red."});
+    assert_eq!(body, wanted);
+    assert_eq!(send(&["c-1", "2"]).status.code(), Some(2));
+}
+
+#[test]
 fn only_the_given_authority_is_trusted() {
     let gateway = Gateway::start(events(&[&LAST.replace('\n', " "), "[DONE]"]));
     assert!(gateway.ask(&["?"]).status.success());

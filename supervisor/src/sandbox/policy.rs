@@ -22,7 +22,7 @@ const TRAINER_THREADS: u64 = 64;
 const ANNOUNCER_THREADS: u64 = 16;
 /// The admin's processes and threads: SSH sessions, what they run, and the prompts on the terminals.
 const ADMIN_THREADS: u64 = 256;
-/// Largest file of the audit log is 8 MiB, and a record more.
+/// Largest file of the audit log is 8 MiB, of feedback 32 MiB, each and a record more.
 const GATEWAY_FILE: u64 = 64 << 20;
 /// Largest adapter.
 const TRAINER_FILE: u64 = 2 << 30;
@@ -81,13 +81,13 @@ pub fn engine(layout: &Layout) -> Sandbox {
     }
 }
 
-/// The gateway: its credentials, its audit log, and the folder of the engines' sockets without the admin's.
+/// The gateway: its credentials, the folders that are its own, and the folder of the engines' sockets without the admin's.
 #[must_use]
-pub fn gateway(layout: &Layout, audit: &Path) -> Sandbox {
+pub fn gateway(layout: &Layout) -> Sandbox {
     let base = base(layout, Program::Gateway);
     Sandbox {
         read: vec![layout.gateway(), layout.run.clone()],
-        write: vec![audit.to_path_buf()],
+        write: vec![layout.audit(), layout.feedback()],
         hidden: vec![layout.control_socket()],
         proc: true,
         limits: Limits {

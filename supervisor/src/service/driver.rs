@@ -147,7 +147,7 @@ impl<P: Program> Driver<P> {
             // A child that starts later reads the files anyway.
             Order::Reload(told) => drop(told.send(())),
             // It is born as things are then.
-            Order::Ease(..) | Order::Notice => {}
+            Order::Ease(..) | Order::Forget(..) | Order::Notice => {}
         }
     }
 
@@ -249,6 +249,8 @@ impl<P: Program> Driver<P> {
             reloading: Vec::new(),
             easing: Vec::new(),
             eased: 0,
+            forgetting: Vec::new(),
+            forgot: 0,
             second: now,
             packets: 0,
             asked_to_end: false,
@@ -348,6 +350,7 @@ impl<P: Program> Driver<P> {
                     let _ = running.easing.swap_remove(at).1.send(eased);
                 }
             }
+            Ok(Said::Forgotten(forgotten)) => running.forgotten(forgotten),
             Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
                 // An answer to a ping that was never sent proves nothing.
@@ -424,6 +427,11 @@ impl<P: Program> Driver<P> {
                 let socket = running.birth.get_ref().as_fd();
                 if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
                     running.easing.push((running.eased, told));
+                }
+            }
+            Order::Forget(what, told) => {
+                if self.machine.state() == ServiceState::Ready {
+                    running.forget(|seq| P::forget(seq, what), told);
                 }
             }
             Order::Reload(told) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sarai_wire::birth::{AuditStart, FromGateway, GatewayStart, ToGateway};
+use sarai_wire::feedback::Forget;
 use sarai_wire::memory::{Ease, Rung};
 
 use super::program::{End, Hold, Launch, Program, Said};
@@ -13,7 +14,7 @@ use crate::app::App;
 use crate::boot_time::Mark;
 use crate::sandbox::policy;
 use crate::spawn::{self, Spec};
-use crate::{audit, models, prompts, sockets};
+use crate::{audit, feedback, models, prompts, sockets};
 
 /// Time in which a certificate is expected without anyone being told that it is missing.
 const CERTIFICATE: Duration = Duration::from_secs(5);
@@ -82,6 +83,7 @@ impl Program for Gateway {
                 folder: audit::folder(app),
                 content: app.config.audit_content,
             }),
+            feedback: Some(feedback::start(app)),
         };
         let group = app.tree.as_ref().map(|tree| tree.procs(GATEWAY)).transpose();
         let connections = u64::from(app.config.gateway.max_connections);
@@ -94,7 +96,7 @@ impl Program for Gateway {
                 descriptors: connections + 2 * u64::from(app.config.gateway.max_requests) + 256,
                 // After everybody else: it is small, bounded by its own group, and every client waits for it.
                 oom_score_adj: -300,
-                sandbox: Some(policy::gateway(&app.layout, &app.layout.audit())),
+                sandbox: Some(policy::gateway(&app.layout)),
                 site: app.layout.run.clone(),
                 ..Spec::new(app.layout.programs.join("sarai-gateway"))
             },
@@ -135,6 +137,7 @@ impl Program for Gateway {
                 audit::reported(app, report);
                 Said::Noted
             }
+            FromGateway::Forgotten(forgotten) => Said::Forgotten(forgotten),
             FromGateway::Ready => Said::Ready("serves TLS".to_owned()),
             FromGateway::Failed { reason } => Said::Failed {
                 reason,
@@ -160,6 +163,10 @@ impl Program for Gateway {
 
     fn ease(_seq: u64, _ease: Ease) -> Option<ToGateway> {
         None
+    }
+
+    fn forget(seq: u64, what: Forget) -> Option<ToGateway> {
+        Some(ToGateway::Forget { seq, what })
     }
 
     /// It knows from its birth where the ladder stands.

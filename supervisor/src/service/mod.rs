@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +42,8 @@ pub enum Order {
     Reload(oneshot::Sender<()>),
     /// Have the child give memory back, or take it again; told what came of it. Dropped without a child that serves.
     Ease(Ease, oneshot::Sender<Eased>),
+    /// Have the child forget what clients said of answers; told what came of it. Dropped without a child that serves.
+    Forget(Forget, oneshot::Sender<Forgotten>),
     /// Tell the child the news ([`program::Program::news`]).
     Notice,
 }
@@ -48,7 +51,7 @@ pub enum Order {
 impl Order {
     /// Whether it is for a child that is there, and nothing without one.
     fn is_for_child(&self) -> bool {
-        matches!(self, Self::Ease(..) | Self::Notice)
+        matches!(self, Self::Ease(..) | Self::Forget(..) | Self::Notice)
     }
 }
 
@@ -103,6 +106,22 @@ impl Orders {
         match tokio::time::timeout(limit, told).await {
             Ok(Ok(eased)) => Ok(eased),
             Ok(Err(_)) => Err(format!("{name} ended before it answered")),
+            Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
+        }
+    }
+
+    /// Has a service forget what clients said of answers, and waits at most `limit` for what came of it.
+    ///
+    /// # Errors
+    /// A sentence when it did not answer.
+    pub async fn forget(&self, name: &str, what: Forget, limit: Duration) -> Result<Forgotten, String> {
+        let (tell, told) = oneshot::channel();
+        if !self.send(name, Order::Forget(what, tell)) {
+            return Err(format!("{name} did not take the order"));
+        }
+        match tokio::time::timeout(limit, told).await {
+            Ok(Ok(forgotten)) => Ok(forgotten),
+            Ok(Err(_)) => Err(format!("{name} does not serve, or ended before it answered")),
             Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
         }
     }

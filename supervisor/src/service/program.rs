@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,8 @@ pub enum Said {
     Pong(u64),
     /// It gave memory back, or took it again.
     Eased(Eased),
+    /// It forgot, or could not.
+    Forgotten(Forgotten),
     /// Something that the kind of service has taken note of itself.
     Noted,
 }
@@ -90,6 +93,10 @@ pub trait Program: Send + 'static {
     fn reload() -> Option<Self::To>;
     /// An order to give memory back, or to take it again, where there is one.
     fn ease(seq: u64, ease: Ease) -> Option<Self::To>;
+    /// An order to forget what clients said of answers, where there is one.
+    fn forget(_seq: u64, _what: Forget) -> Option<Self::To> {
+        None
+    }
     /// What the child is to be told besides what it was started with: at its birth, once it serves, and when there is
     /// something new.
     fn news(&mut self, app: &App, serves: bool) -> Option<Self::To>;

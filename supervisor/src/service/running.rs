@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use sarai_wire::birth::{self, BirthError};
+use sarai_wire::feedback::Forgotten;
 use sarai_wire::memory::Eased;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -44,6 +46,10 @@ pub(super) struct Running {
     pub(super) easing: Vec<(u64, oneshot::Sender<Eased>)>,
     /// Number of the last such order.
     pub(super) eased: u64,
+    /// Who waits for the answer to an order to forget, by its number.
+    pub(super) forgetting: Vec<(u64, oneshot::Sender<Forgotten>)>,
+    /// Number of the last such order.
+    pub(super) forgot: u64,
     pub(super) second: Instant,
     pub(super) packets: u32,
     pub(super) asked_to_end: bool,
@@ -58,6 +64,29 @@ impl Running {
         self.why = Some(format!("failed to {reason}"));
         self.unreadable = unreadable;
         self.leaving = Some(Instant::now());
+    }
+
+    /// Gives an order to forget, with the next number. Dropped where there is none, or the child does not take it.
+    pub(super) fn forget<T: Serialize>(
+        &mut self,
+        order: impl FnOnce(u64) -> Option<T>,
+        told: oneshot::Sender<Forgotten>,
+    ) {
+        self.forgetting.retain(|(_, told)| !told.is_closed());
+        self.forgot += 1;
+        let order = order(self.forgot);
+        let socket = self.birth.get_ref().as_fd();
+        if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
+            self.forgetting.push((self.forgot, told));
+        }
+    }
+
+    /// It answered such an order.
+    pub(super) fn forgotten(&mut self, forgotten: Forgotten) {
+        let waits = |(seq, _): &(u64, _)| *seq == forgotten.seq;
+        if let Some(at) = self.forgetting.iter().position(waits) {
+            let _ = self.forgetting.swap_remove(at).1.send(forgotten);
+        }
     }
 
     /// Whether its processor time moves. Looked at only once a ping is overdue.

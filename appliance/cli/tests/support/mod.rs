@@ -6,6 +6,7 @@ pub mod qr;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -36,8 +37,22 @@ impl Supervisor {
         })
     }
 
+    /// Answers each request with this and these files.
+    pub fn with_files(reply: &Reply, files: Vec<std::fs::File>) -> Self {
+        let line = serde_json::to_string(reply).unwrap() + "\n";
+        Self::serving(files, move |_| line.clone().into_bytes())
+    }
+
     /// Answers each request with these very bytes, then closes.
     pub fn raw(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::serving(Vec::new(), answer)
+    }
+
+    fn serving(
+        files: Vec<std::fs::File>,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let files = Arc::new(files);
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join(".sarai/run");
         std::fs::create_dir_all(&run).unwrap();
@@ -46,8 +61,8 @@ impl Supervisor {
         let (log, answer) = (seen.clone(), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (log, answer) = (log.clone(), answer.clone());
-                std::thread::spawn(move || serve(&stream.unwrap(), &log, &*answer));
+                let (log, answer, files) = (log.clone(), answer.clone(), files.clone());
+                std::thread::spawn(move || serve(&stream.unwrap(), &log, &files, &*answer));
             }
         });
         Self { folder, seen }
@@ -73,7 +88,12 @@ impl Supervisor {
     }
 }
 
-fn serve(stream: &UnixStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Vec<u8>) {
+fn serve(
+    stream: &UnixStream,
+    log: &Mutex<Vec<Request>>,
+    files: &[std::fs::File],
+    answer: &dyn Fn(&Request) -> Vec<u8>,
+) {
     let mut line = String::new();
     // A client that only looks whether somebody listens sends nothing.
     if BufReader::new(stream).read_line(&mut line).unwrap_or(0) == 0 {
@@ -81,7 +101,13 @@ fn serve(stream: &UnixStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Reques
     }
     let request: Request = serde_json::from_str(&line).unwrap();
     log.lock().unwrap().push(request.clone());
-    let _ = (&mut &*stream).write_all(&answer(&request));
+    let bytes = answer(&request);
+    let raw: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let sent = match raw.as_slice() {
+        [] => 0,
+        raw => sarai_wire::descriptors::send(stream.as_fd(), &bytes, raw).unwrap(),
+    };
+    let _ = (&mut &*stream).write_all(&bytes[sent..]);
 }
 
 /// `sarai` with a bare environment, outside every source tree.
