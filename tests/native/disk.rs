@@ -99,7 +99,7 @@ fn a_full_disk_refuses_what_must_write_and_goes_on_serving() {
     assert!(
         left.iter().all(|n| matches!(
             n.to_str(),
-            Some("audit" | "keys.toml" | "server.crt" | "server.key")
+            Some("audit" | "feedback" | "keys.toml" | "server.crt" | "server.key")
         )),
         "{left:?}"
     );
@@ -107,6 +107,16 @@ fn a_full_disk_refuses_what_must_write_and_goes_on_serving() {
     for _ in 0..3 {
         primary_answers(&client).unwrap();
     }
+    // Feedback is refused for what is wrong, and nothing of it is left.
+    let id = primary_answers(&client).unwrap()["id"].clone();
+    let refused = client
+        .post(
+            "/v1/feedback",
+            &serde_json::json!({"completion_id": id, "score": 1}),
+        )
+        .unwrap();
+    assert_eq!(refused.status, 507, "{}", refused.body);
+    assert_eq!(a.sarai_ok(&["feedback", "list", "--json"]).unwrap(), "");
     // What the audit log cannot take is said, and counted once there is room.
     let told = |s: &Status| s.problems.iter().any(|p| p.contains("audit log"));
     tree::wait_for("the audit log's trouble to be told", READY, || {

@@ -70,7 +70,7 @@ fn judge(client: &Client, id: &str, score: f64) -> Result<Value> {
 
 #[test]
 fn the_openai_package_gives_feedback_on_a_real_answer_also_after_the_gateway_started_anew() {
-    let interpreter = tree::python().unwrap();
+    let interpreter = &tree::python().unwrap();
     let _shared = tree::shared();
     let mut a = Appliance::start_with(&model::real().unwrap(), "").unwrap();
     let client = a.keyed().unwrap();

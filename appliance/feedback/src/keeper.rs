@@ -110,6 +110,7 @@ impl Keeper {
             say,
             stats: Arc::clone(&stats),
             store: Err((Instant::now(), String::new())),
+            full: false,
             said: VecDeque::new(),
         };
         let thread = std::thread::Builder::new()
@@ -189,6 +190,8 @@ struct Worker {
     stats: Arc<Stats>,
     /// Or when it was last tried and why it is not.
     store: Result<Store, (Instant, String)>,
+    /// Whether the disk took no answer when one came last.
+    full: bool,
     /// The last sentences, so that no trouble is said over and over.
     said: VecDeque<String>,
 }
@@ -221,6 +224,7 @@ impl Worker {
             Job::Remember(completion, size) => {
                 self.stats.waiting.fetch_sub(size, Ordering::Relaxed);
                 let kept = self.with(|store| store.remember(*completion).map_err(Refused::Store));
+                self.full = kept.as_ref().is_err_and(Refused::is_full);
                 if kept.is_err() {
                     self.stats.lost.fetch_add(1, Ordering::Relaxed);
                 }
@@ -238,7 +242,14 @@ impl Worker {
                         .judge(&key, &completion, judgment, &id, now)
                         .map_err(Refused::Judge)
                 });
-                reply(given);
+                reply(match given {
+                    // Most likely it is not known because the disk took none.
+                    Err(Refused::Judge(JudgeError::Unknown)) if self.full => {
+                        let folder = self.settings.folder.clone();
+                        Err(Refused::Judge(JudgeError::Journal(JournalError::Full(folder))))
+                    }
+                    given => given,
+                });
             }
             Job::Forget(what, reply) => {
                 let lines = self.with(|store| store.forget(&what, Timestamp::now()).map_err(Refused::Store));

@@ -271,7 +271,12 @@ fn on_a_full_disk_feedback_is_refused_and_answers_go_on() {
         assert!(Instant::now() < until, "what cannot be kept is not counted");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(metric(&world, "sarai_feedback_total{kind=\"failed\"} 1"));
+    // Of an answer that could not be kept it is not said that it never was.
+    assert_eq!(
+        give(&world.client, "chatcmpl-1", &json!({"score": 1})).status,
+        507
+    );
+    assert!(metric(&world, "sarai_feedback_total{kind=\"failed\"} 2"));
 }
 
 #[test]
