@@ -240,6 +240,9 @@ def check_shared(report):
     for applet in image_files.lines_of(common / "busybox-applets.list"):
         option = {"sh": "ASH"}.get(applet, applet.upper())
         report.expect(f"\nCONFIG_{option}=y\n" in busybox, f"busybox.config has no {applet}")
+    debug = text(common / "busybox-debug.config")
+    for applet in image_files.lines_of(common / "debug-applets.list"):
+        report.expect(f"\nCONFIG_{applet.upper()}=y\n" in debug, f"busybox-debug.config has no {applet}")
     users = {line.split(":")[0]: line.split(":")[2] for line in text(common / "rootfs-overlay/etc/passwd").splitlines()}
     for line in image_files.lines_of(common / "users.table"):
         name, uid = line.split()[:2]

@@ -204,7 +204,7 @@ pack() {
 
 # The system and the part that differs, one archive after the other: the kernel unpacks both.
 make_initramfs() {
-  local out=$1 work=$2 etc=$2/etc/etc/sarai
+  local out=$1 work=$2 etc=$2/etc/etc/sarai applet
   mkdir -p "$etc/keyring"
   install -m 644 "$manifest" "$etc/models-manifest.toml"
   install -m 644 "$settings" "$etc/sarai.toml"
@@ -213,6 +213,11 @@ make_initramfs() {
     sed -i "s/^profile *= *\"[^\"]*\"/profile = \"$profile\"/" "$etc/sarai.toml"
   fi
   [[ -z $keyring ]] || cp -L "$keyring"/*.asc "$etc/keyring/" 2>/dev/null || die "$keyring holds no *.asc"
+  if [[ -n $debug_shell ]]; then
+    mkdir -p "$work/etc/usr/lib/sarai" "$work/etc/usr/bin"
+    : >"$work/etc/usr/lib/sarai/debug-shell"
+    while read -r applet; do ln -s busybox "$work/etc/usr/bin/$applet"; done < <(lines_of "$common/debug-applets.list")
+  fi
   pack "$work/etc" "$(build_stamp)" >"$work/etc.cpio.zst"
   cat "$base" "$work/etc.cpio.zst" >"$work/initramfs.img"
   cmp -s "$work/initramfs.img" "$out/initramfs.img" || put "$work/initramfs.img" "$out/initramfs.img"

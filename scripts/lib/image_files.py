@@ -5,7 +5,7 @@
     image_files.py compare INITRAMFS ARCH     compares the image for virtual machines with what Buildroot's holds
 
 Written down are, below buildroot/board/sarai: common/rootfs-overlay, common/programs.list and
-common/busybox-applets.list (in every image), ARCH/rootfs.list (in Buildroot's image besides), and
+common/busybox-applets.list (in every image; with SARAI_DEBUG_SHELL set also common/debug-applets.list), ARCH/rootfs.list (in Buildroot's image besides), and
 common/differences.list (where the two images may differ, and why).
 """
 
@@ -53,7 +53,11 @@ def shared():
         paths.add(to)
         if kind == "folder":
             folders.add(to)
-    for applet in lines_of(COMMON / "busybox-applets.list"):
+    lists = ["busybox-applets.list"]
+    if os.environ.get("SARAI_DEBUG_SHELL"):
+        lists.append("debug-applets.list")
+        paths.add("/usr/lib/sarai/debug-shell")
+    for applet in (applet for name in lists for applet in lines_of(COMMON / name)):
         paths.add("/usr/bin/" + applet)
     paths.add("/usr/bin/busybox")
     return paths, folders

@@ -57,7 +57,7 @@ same_buildroot() {
 # Buildroot's make, with nothing of this shell's that would change what it makes.
 br() {
   env -u CARGO_TARGET_DIR -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_HOME -u RUSTUP_TOOLCHAIN -u MAKEFLAGS -u LD_LIBRARY_PATH \
-    FORCE_UNSAFE_CONFIGURE=1 BR2_DL_DIR="$dl" BR2_JLEVEL="$jobs" SOURCE_DATE_EPOCH="$(source_date)" SARAI_KEYRING="$keyring" \
+    FORCE_UNSAFE_CONFIGURE=1 BR2_DL_DIR="$dl" BR2_JLEVEL="$jobs" SOURCE_DATE_EPOCH="$(source_date)" SARAI_KEYRING="$keyring" SARAI_DEBUG_SHELL="$debug_shell" \
     make -C "$build" --no-print-directory "$@"
 }
 
@@ -74,6 +74,8 @@ configure() {
     step "configuring"
     BR2_DL_DIR=$dl make -C "$buildroot" -s O="$build" BR2_EXTERNAL="$external" BR2_DEFCONFIG="$wanted.new" defconfig \
       >"$out/configure.log" 2>&1 || { tail -n 20 "$out/configure.log" >&2; die "failed to configure"; }
+    # Buildroot does not look whether a package that it has built would be built otherwise now; busybox is quick.
+    ! compgen -G "$build/build/busybox-*/.stamp_configured" >/dev/null || br busybox-dirclean >>"$out/configure.log" 2>&1
   fi
   # The last word on a setting is the one that counts; Buildroot drops what it does not know or cannot do.
   "$external/board/sarai/common/check-options" BR2_ "$build/.config" "$wanted.new" >&2 ||

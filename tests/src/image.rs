@@ -73,6 +73,12 @@ impl Image {
         Ok(())
     }
 
+    /// Makes the image anew as one whose terminals are root's.
+    pub fn with_debug_shell(self) -> Result<Self> {
+        self.build(&["--debug-shell"])?;
+        Ok(self)
+    }
+
     /// The image as one for `scripts/flash`, packed and signed.
     pub fn flashable(&self) -> Result<PathBuf> {
         let raw = self.path("sarai.img");

@@ -9,6 +9,7 @@ mod boot;
 mod common;
 mod cuts;
 mod damage;
+mod debug_shell;
 mod firstboot;
 mod ladder;
 mod memory;
