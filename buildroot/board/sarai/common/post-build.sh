@@ -26,7 +26,10 @@ if [[ -n ${SARAI_DEBUG_SHELL:-} ]]; then
 fi
 # Buildroot links every applet it built; the list says which.
 while read -r applet; do
-  [[ -L $target/usr/bin/$applet || -L $target/usr/sbin/$applet ]] || { echo "busybox has no $applet" >&2; exit 1; }
+  # The shell's own name: where a system asks for no shell, none is called sh.
+  built=$applet
+  [[ $applet != sh ]] || built=ash
+  [[ -L $target/usr/bin/$built || -L $target/usr/sbin/$built ]] || { echo "busybox has no $applet" >&2; exit 1; }
   rm -f "$target/usr/sbin/$applet"
   ln -sfn busybox "$target/usr/bin/$applet"
 done < <(sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "${lists[@]}")
