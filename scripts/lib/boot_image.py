@@ -142,7 +142,8 @@ def boot(options, disk, firmware, log, which):
         figures["total_s"] = round(before, 2)
         status = machine.command("status --json", options.timeout)
         try:
-            figures["status"] = json.loads(status[status.index("{") :])
+            # A machine that is not ready says so in a line after it.
+            figures["status"], _ = json.JSONDecoder().raw_decode(status, status.index("{"))
         except ValueError as error:
             raise Failed(f"status --json is no JSON ({error}): {status}") from error
         memory = figures["status"]["memory"]
