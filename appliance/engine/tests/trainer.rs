@@ -1,0 +1,165 @@
+//! The trainer's mathematics against llama.cpp's: the same tokens, the same base, the same adapter.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::fs::File;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+
+use sarai_engine::llama::Token;
+use sarai_engine::llama::adapter::Adapter;
+use sarai_engine::llama::backend::Backend;
+use sarai_engine::llama::batch::Batch;
+use sarai_engine::llama::context::{Context, ContextParams};
+use sarai_engine::llama::model::Model;
+use sarai_engine::llama::threadpool::{Threadpool, choose_cpus};
+use sarai_trainer::learner::{Learner, Sequence};
+use sarai_trainer::made_up::Shape;
+use sarai_trainer::model::{Architecture, Base, LoraConfig, LoraModel, write_adapter};
+use sarai_trainer::quantised::Kind;
+use sarai_wire::birth::KvType;
+
+use support::{descriptor, one_cpu, real_model};
+
+/// llama.cpp can be started once a process.
+static BACKEND: LazyLock<Backend> = LazyLock::new(|| Backend::start().unwrap());
+
+/// Negative log-likelihood of each token but the first, as llama.cpp computes it.
+fn reference(model: &Model, tokens: &[u32], adapter: Option<&[u8]>) -> Vec<f64> {
+    let threads = Threadpool::start(&BACKEND, &choose_cpus(&one_cpu()).unwrap()).unwrap();
+    let length = u32::try_from(tokens.len()).unwrap();
+    let params = ContextParams {
+        context: length,
+        slots: 1,
+        batch: length,
+        rows: length,
+        kv_type: KvType::F16,
+    };
+    let mut context = Context::new(model, &threads, params).unwrap();
+    let adapter = adapter.map(|bytes| Rc::new(Adapter::load(&context, descriptor(bytes)).unwrap()));
+    context.apply(adapter.as_ref()).unwrap();
+    let mut batch = Batch::new(tokens.len());
+    for (position, &token) in (0..).zip(tokens) {
+        batch.push(Token::try_from(token).unwrap(), position, 0, true);
+    }
+    context.decode(&mut batch).unwrap();
+    let next = tokens.iter().skip(1).enumerate();
+    next.map(|(at, &token)| {
+        let logits = context.logits(at).unwrap();
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+        sum.ln() - f64::from(logits[token as usize] - largest)
+    })
+    .collect()
+}
+
+/// The trainer's figure for one token alone, or all but the first.
+fn trainer(model: &mut LoraModel, parameters: &[f32], tokens: &[u32], alone: Option<usize>) -> f64 {
+    let count = u32::try_from(tokens.len()).unwrap();
+    let sequence = Sequence {
+        tokens: tokens.to_vec(),
+        positions: (0..count).collect(),
+        segments: vec![0; tokens.len()],
+        targets: (0..tokens.len())
+            .map(|at| alone.map_or(at > 0, |alone| at == alone))
+            .collect(),
+    };
+    let loss = model.loss(parameters, &sequence).unwrap();
+    loss.nll / loss.tokens as f64
+}
+
+/// Asserts that llama.cpp and the trainer are as surprised, in the mean and by some tokens alone, within a part of the
+/// mean; with an adapter and without. The adapter must matter ten times as much.
+fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) {
+    let base = Arc::new(Base::map(file).unwrap());
+    let mut lora = LoraModel::new(&base, LoraConfig::default(), 2).unwrap();
+    let model = Model::load(&BACKEND, file.try_clone().unwrap()).unwrap();
+    let none = lora.initial(1);
+    // A has values already; B, which is zero, gets some of them.
+    let some: Vec<f32> = (0..none.len())
+        .map(|at| match none[at] {
+            0.0 => strength * none[(at + none.len() / 3) % none.len()],
+            value => value,
+        })
+        .collect();
+    let mut adapter = Vec::new();
+    write_adapter(&lora, &some, &mut adapter).unwrap();
+    let means = [(none, None), (some, Some(adapter.as_slice()))].map(|(parameters, adapter)| {
+        let theirs = reference(&model, tokens, adapter);
+        let mean = theirs.iter().sum::<f64>() / theirs.len() as f64;
+        let ours = trainer(&mut lora, &parameters, tokens, None);
+        println!(
+            "{what}: trainer {ours:.5}, llama.cpp {mean:.5}, {:+.4} %",
+            100.0 * (ours / mean - 1.0)
+        );
+        assert!((ours - mean).abs() < within * mean, "{what}: {ours} {mean}");
+        for at in [1, tokens.len() / 2, tokens.len() - 1] {
+            let ours = trainer(&mut lora, &parameters, tokens, Some(at));
+            let theirs = theirs[at - 1];
+            assert!(
+                (ours - theirs).abs() < 10.0 * within * mean,
+                "{what} {at}: {ours} {theirs}"
+            );
+        }
+        mean
+    });
+    assert!(
+        (means[1] - means[0]).abs() > 10.0 * within * means[0],
+        "{what}: the adapter does too little: {means:?}"
+    );
+}
+
+/// Tokens that look random.
+fn tokens(count: u32) -> Vec<u32> {
+    (0u32..count)
+        .map(|at| at.wrapping_mul(2_654_435_761) >> 24)
+        .collect()
+}
+
+#[test]
+fn every_architecture_and_kind_is_computed_as_llama_cpp_does() {
+    for architecture in Architecture::ALL {
+        for kind in Kind::ALL {
+            let shape = Shape {
+                embedding: 256,
+                feed_forward: 512,
+                kinds: vec![kind],
+                ..Shape::tiny(architecture)
+            };
+            let mut bytes = Vec::new();
+            shape.write(&mut bytes).unwrap();
+            // llama.cpp rounds keys and values to half precision, and quantises what a quantised matrix is multiplied
+            // with to eight bits.
+            let within = if kind.block_len() == 1 { 1e-3 } else { 5e-3 };
+            compare(
+                &format!("{architecture:?} {kind:?}"),
+                &descriptor(&bytes),
+                &tokens(100),
+                3.0,
+                within,
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn the_real_model_is_computed_as_llama_cpp_does() {
+    const TEXT: &str = "The tides are caused by the pull of the moon and, less so, of the sun. Water on the side that \
+        faces the moon is drawn towards it more than the Earth's centre is, and water on the far side less, so that \
+        there are two bulges, under which the Earth turns once a day. That is why most coasts have two high tides \
+        and two low ones between one moonrise and the next. When sun and moon pull along one line, at full and at \
+        new moon, the tides are highest; at the quarters they are lowest. The shape of the coast matters as well: a \
+        bay that narrows can pile up the water to many times its height in the open sea.";
+    let file = real_model();
+    let model = Model::load(&BACKEND, file.try_clone().unwrap()).unwrap();
+    let tokens = model.vocab().tokenise(TEXT);
+    let tokens: Vec<u32> = tokens
+        .into_iter()
+        .map(|token| u32::try_from(token).unwrap())
+        .collect();
+    assert!(tokens.len() > 100);
+    compare("SmolLM2", &file, &tokens, 0.5, 3e-3);
+}
