@@ -70,23 +70,24 @@ fn trainer(model: &mut LoraModel, parameters: &[f32], tokens: &[u32], alone: Opt
     loss.nll / loss.tokens as f64
 }
 
-/// Asserts that llama.cpp and the trainer are as surprised, in the mean and by some tokens alone, within a part of the
-/// mean; with an adapter and without. The adapter must matter ten times as much.
+/// Asserts that llama.cpp and the trainer are as surprised, in the mean within a part of it and by some tokens alone
+/// within ten times that; with an adapter and without. What the adapter changes must be ten times what they differ by.
 fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) {
     let base = Arc::new(Base::map(file).unwrap());
     let mut lora = LoraModel::new(&base, LoraConfig::default(), 2).unwrap();
     let model = Model::load(&BACKEND, file.try_clone().unwrap()).unwrap();
     let none = lora.initial(1);
     // A has values already; B, which is zero, gets some of them.
+    let values: Vec<f32> = none.iter().copied().filter(|value| *value != 0.0).collect();
     let some: Vec<f32> = (0..none.len())
         .map(|at| match none[at] {
-            0.0 => strength * none[(at + none.len() / 3) % none.len()],
+            0.0 => strength * values[at % values.len()],
             value => value,
         })
         .collect();
     let mut adapter = Vec::new();
     write_adapter(&lora, &some, &mut adapter).unwrap();
-    let means = [(none, None), (some, Some(adapter.as_slice()))].map(|(parameters, adapter)| {
+    let figures = [(none, None), (some, Some(adapter.as_slice()))].map(|(parameters, adapter)| {
         let theirs = reference(&model, tokens, adapter);
         let mean = theirs.iter().sum::<f64>() / theirs.len() as f64;
         let ours = trainer(&mut lora, &parameters, tokens, None);
@@ -103,11 +104,18 @@ fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) 
                 "{what} {at}: {ours} {theirs}"
             );
         }
-        mean
+        (theirs, (ours - mean).abs())
     });
+    let [(without, error), (with, error_with)] = figures;
+    let changes = without
+        .iter()
+        .zip(&with)
+        .map(|(without, with)| (with - without).abs());
+    let change = changes.sum::<f64>() / with.len() as f64;
+    println!("{what}: the adapter changes {change:.5} a token");
     assert!(
-        (means[1] - means[0]).abs() > 10.0 * within * means[0],
-        "{what}: the adapter does too little: {means:?}"
+        change > 10.0 * error.max(error_with),
+        "{what}: the adapter does too little: {change}"
     );
 }
 
@@ -161,5 +169,6 @@ fn the_real_model_is_computed_as_llama_cpp_does() {
         .map(|token| u32::try_from(token).unwrap())
         .collect();
     assert!(tokens.len() > 100);
-    compare("SmolLM2", &file, &tokens, 0.5, 3e-3);
+    // Eight-bit activations in thirty layers, as above.
+    compare("SmolLM2", &file, &tokens, 0.5, 5e-3);
 }

@@ -253,13 +253,15 @@ fn values(random: &mut Random, kind: Kind, len: usize, deviation: f32) -> Vec<u8
     bytes
 }
 
-/// The half-precision number next to `value` towards zero; zero for numbers that would be subnormal.
+/// The half-precision number next to `value` towards zero, subnormal where it is that small.
 fn half(value: f32) -> u16 {
+    /// Smallest normal half is 2^-14, and its subnormals are multiples of 2^-24.
+    const SUBNORMALS: f32 = 16_777_216.0;
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;
     let magnitude = ((bits & 0x7fff_ffff) >> 13).saturating_sub(112 << 10);
     sign | if magnitude < 1 << 10 {
-        0
+        (value.abs() * SUBNORMALS) as u16
     } else {
         u16::try_from(magnitude.min(0x7bff)).unwrap_or(0x7bff)
     }
@@ -268,6 +270,14 @@ fn half(value: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_halves_are_not_lost() {
+        assert_eq!(half(6.0e-5), 0x03ee); // 1006 / 2^24
+        assert_eq!(half(-4.4e-5), 0x82e2);
+        assert_eq!(half(6.2e-5), 0x0410);
+        assert_eq!(half(0.0), 0);
+    }
 
     #[test]
     fn every_kind_has_about_the_spread_asked_for() {
