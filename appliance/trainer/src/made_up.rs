@@ -255,13 +255,14 @@ fn values(random: &mut Random, kind: Kind, len: usize, deviation: f32) -> Vec<u8
 
 /// The half-precision number next to `value` towards zero, subnormal where it is that small.
 fn half(value: f32) -> u16 {
-    /// Smallest normal half is 2^-14, and its subnormals are multiples of 2^-24.
-    const SUBNORMALS: f32 = 16_777_216.0;
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;
     let magnitude = ((bits & 0x7fff_ffff) >> 13).saturating_sub(112 << 10);
     sign | if magnitude < 1 << 10 {
-        (value.abs() * SUBNORMALS) as u16
+        // Below 2^-14, a multiple of 2^-24: the 24 digits of `value` are multiples of 2^(exponent - 150).
+        let (exponent, digits) = (bits >> 23 & 0xff, bits & 0x7f_ffff | 0x80_0000);
+        let multiple = digits.checked_shr(126_u32.saturating_sub(exponent)).unwrap_or(0);
+        u16::try_from(multiple).unwrap_or(0)
     } else {
         u16::try_from(magnitude.min(0x7bff)).unwrap_or(0x7bff)
     }
