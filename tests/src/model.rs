@@ -34,6 +34,8 @@ pub struct Artifact {
     pub sequence: u64,
     /// Whether the manifest states size and digest.
     pub pinned: bool,
+    /// KV cache of one token at 16-bit floats, bytes, where the attestation is to say.
+    pub kv_per_token: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +59,7 @@ impl Artifact {
             context,
             sequence: 1,
             pinned: true,
+            kv_per_token: None,
         })
     }
 
@@ -72,18 +75,12 @@ impl Artifact {
             }
         }
         fs::copy(&self.source, &to).with_context(|| format!("copy {}", self.source.display()))?;
-        attest(&[
-            "create",
-            &to.to_string_lossy(),
-            "--kind",
-            "model",
-            "--id",
-            &self.id,
-            "--version",
-            "1.0.0",
-            "--sequence",
-            &self.sequence.to_string(),
-        ])?;
+        let (file, sequence) = (to.to_string_lossy(), self.sequence.to_string());
+        let mut arguments = vec!["create", &*file, "--kind", "model", "--id", &self.id];
+        arguments.extend(["--version", "1.0.0", "--sequence", &sequence]);
+        let kv = self.kv_per_token.map(|bytes| bytes.to_string());
+        arguments.extend(kv.iter().flat_map(|bytes| ["--kv-per-token", bytes.as_str()]));
+        attest(&arguments)?;
         publisher.sign(&document)?;
         ensure!(signature.exists(), "no signature at {}", signature.display());
         Ok(())

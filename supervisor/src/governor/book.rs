@@ -171,7 +171,11 @@ impl Book {
     /// Takes in what a move did. `terms` are those it was decided by.
     pub(super) fn moved(&self, made: MoveStatus, terms: &Terms) {
         let mut page = lock(&self.0);
-        if let Some(bytes) = made.measured {
+        // A stop that another move took the place of goes on: what it frees was counted by the kernel before, and will
+        // be taken again by the climb from there.
+        let stops = made.to == Rung::Fallback && made.from < made.to;
+        let known = made.measured.or_else(|| stops.then_some(made.predicted));
+        if let Some(bytes) = known {
             page.facts.measured(made.from, made.to, bytes, terms);
         }
         if page.moves.len() == MAX_MOVES {
@@ -265,6 +269,35 @@ mod tests {
             (moves.len(), moves[0].took_ms),
             (MAX_MOVES, 100 - MAX_MOVES as u64)
         );
+    }
+
+    #[test]
+    fn what_a_stop_frees_is_known_also_when_another_move_took_its_place() {
+        let book = Book::default();
+        let fallback = Model {
+            digest: "b".into(),
+            ..model(2048)
+        };
+        book.born(Which::Primary, model(2048));
+        book.born(Which::Fallback, fallback);
+        book.stand(Rung::QuarterContext, "short");
+        let held = Sample {
+            primary: Some(500 << 20),
+            ..Sample::default()
+        };
+        let terms = book.look(held, true);
+        let made = MoveStatus {
+            from: Rung::QuarterContext,
+            to: Rung::Fallback,
+            predicted: terms[Rung::Fallback as usize].frees,
+            measured: None,
+            ..MoveStatus::default()
+        };
+        book.set_stopped(true);
+        book.stand(Rung::Refusing, "shorter");
+        book.moved(made, &terms);
+        let terms = book.look(Sample::default(), true);
+        assert_eq!(terms[Rung::Fallback as usize].takes, 500 << 20);
     }
 
     #[test]

@@ -21,8 +21,11 @@ pub const HOLD_MOST: Duration = Duration::from_secs(20);
 pub const REGRET: Duration = Duration::from_secs(30);
 /// A move down needs this long to show in the figures.
 pub const SETTLE: Duration = Duration::from_millis(900);
-/// How long a move down may be under way before pressure asks for more.
+/// How long a move down may be under way before pressure asks for more, where the most that it
+/// can free does not suffice.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// The same where it suffices: what runs may end first, and so long the actuator gives it.
+pub const PATIENCE_MOST: Duration = Duration::from_secs(10);
 /// How far growth is thought on while a move takes effect.
 const AHEAD: Duration = Duration::from_millis(1500);
 
@@ -63,6 +66,8 @@ impl fmt::Display for Why {
 struct Under {
     from: Rung,
     since: Duration,
+    /// Bytes it can free at most; of a climb, none.
+    most: u64,
 }
 
 /// Where the ladder stands.
@@ -150,19 +155,21 @@ impl Ladder {
         grown: i64,
         terms: &Terms,
     ) -> Option<Move> {
+        let missing = reading.room.min(0).saturating_neg().saturating_add(grown).max(1);
+        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
         match self.under_way {
             // Above where it came from: that climb is taken back at once.
             Some(Under { from, .. }) if from > self.rung => {
                 self.regret(now);
                 let why = Why::Pressure(signal);
-                return Some(self.go(now, from, why, taken(terms, self.rung, from)));
+                return Some(self.go(now, from, why, (taken(terms, self.rung, from), 0)));
             }
-            Some(Under { since, .. }) if now.saturating_sub(since) < PATIENCE => return None,
+            Some(Under { since, most, .. }) if now.saturating_sub(since) < patience(most, missing) => {
+                return None;
+            }
             None if now.saturating_sub(self.moved) < SETTLE => return None,
             _ => {}
         }
-        let missing = reading.room.min(0).saturating_neg().saturating_add(grown).max(1);
-        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
         let mut below = Rung::ALL
             .into_iter()
             .filter(|rung| *rung > self.rung && terms[*rung as usize].exists);
@@ -170,7 +177,7 @@ impl Ladder {
             let skipped = terms[Rung::Fallback as usize];
             return skipped.skipped.then(|| {
                 let why = Why::Pressure(signal);
-                self.go(now, Rung::Fallback, why, skipped.frees)
+                self.go(now, Rung::Fallback, why, (skipped.frees, skipped.most))
             });
         };
         let mut freed = terms[to as usize].frees;
@@ -185,7 +192,7 @@ impl Ladder {
             most = most.saturating_add(terms[rung as usize].most);
         }
         self.regret(now);
-        Some(self.go(now, to, Why::Pressure(signal), freed))
+        Some(self.go(now, to, Why::Pressure(signal), (freed, most)))
     }
 
     /// Pressure came: soon after a climb that was one too many, and the next has to wait longer; long after it that is
@@ -222,12 +229,17 @@ impl Ladder {
         }
         let room = u64::try_from(reading.room).unwrap_or(0);
         self.climbed = Some(now);
-        Some(self.go(now, to, Why::Calm(calm, room), takes))
+        Some(self.go(now, to, Why::Calm(calm, room), (takes, 0)))
     }
 
-    fn go(&mut self, now: Duration, to: Rung, why: Why, predicted: u64) -> Move {
+    /// Begins a move that is to free or take the first number of bytes, and can free the second at most.
+    fn go(&mut self, now: Duration, to: Rung, why: Why, (predicted, most): (u64, u64)) -> Move {
         let from = std::mem::replace(&mut self.rung, to);
-        self.under_way = Some(Under { from, since: now });
+        self.under_way = Some(Under {
+            from,
+            since: now,
+            most,
+        });
         Move {
             from,
             to,
@@ -235,6 +247,12 @@ impl Ladder {
             predicted,
         }
     }
+}
+
+/// How long a move down that can free `most` bytes is waited for while `missing` bytes are. What it has freed so far is
+/// missing no more, so that it is judged too kindly rather than too hard; the longest wait bounds that.
+fn patience(most: u64, missing: u64) -> Duration {
+    if most >= missing { PATIENCE_MOST } else { PATIENCE }
 }
 
 /// What climbing from `below` to `above` takes.

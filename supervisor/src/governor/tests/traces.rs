@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sarai_wire::memory::Rung;
 
-use super::world::{MIB, World};
+use super::world::{MIB, TICK, World};
 use super::{BACK, REACHED};
-use crate::governor::ladder::{HOLD, HOLD_MOST, Ladder, Why};
+use crate::governor::ladder::{HOLD, HOLD_MOST, Ladder, PATIENCE, PATIENCE_MOST, Why};
 
 #[test]
 fn a_leak_goes_down_rung_by_rung_and_its_end_leads_back_within_a_minute() {
@@ -48,6 +48,52 @@ fn a_sudden_need_goes_down_as_far_as_it_takes_and_no_further() {
         }
         assert_eq!(world.at, to, "{load}: {:?}", world.moves);
     }
+}
+
+/// What runs may end before an engine gives back what it has: a step that suffices is worth the wait, and none below it
+/// is made meanwhile.
+#[test]
+fn a_slow_step_that_suffices_is_waited_for() {
+    for (load, to) in [
+        (75, Rung::HalfContext),
+        (105, Rung::QuarterContext),
+        (130, Rung::Fallback),
+    ] {
+        let mut world = World::new(960, 900, 100, 64);
+        world.takes = PATIENCE_MOST - 2 * TICK;
+        for _ in 0..3 {
+            world.second(0);
+        }
+        for _ in 0..60 {
+            world.second(load * MIB);
+        }
+        assert_eq!(world.at, to, "{load}: {:?}", world.moves);
+    }
+}
+
+#[test]
+fn a_slow_step_that_does_not_suffice_is_not_waited_for_long() {
+    let mut world = World::new(960, 900, 100, 64);
+    world.takes = PATIENCE_MOST;
+    for _ in 0..3 {
+        world.second(0);
+    }
+    // Faster than stopping the primary frees.
+    let mut load = 50;
+    while world
+        .moves
+        .last()
+        .is_none_or(|(_, made)| made.to < Rung::Refusing)
+    {
+        load += 15;
+        world.second(load * MIB);
+        assert!(world.now < Duration::from_secs(60), "{:?}", world.moves);
+    }
+    let [.., (stop, made), (next, _)] = world.moves[..] else {
+        panic!("{:?}", world.moves);
+    };
+    assert_eq!(made.to, Rung::Fallback, "{:?}", world.moves);
+    assert!(next - stop <= PATIENCE + 2 * TICK, "{:?}", world.moves);
 }
 
 #[test]
