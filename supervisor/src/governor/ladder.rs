@@ -21,11 +21,12 @@ pub const HOLD_MOST: Duration = Duration::from_secs(20);
 pub const REGRET: Duration = Duration::from_secs(30);
 /// A move down needs this long to show in the figures.
 pub const SETTLE: Duration = Duration::from_millis(900);
-/// How long a move down may be under way before pressure asks for more, where the most that it
-/// can free does not suffice.
+/// How long a move down may be under way before pressure asks for more.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// The same where it suffices: what runs may end first, and so long the actuator gives it.
-pub const PATIENCE_MOST: Duration = Duration::from_secs(10);
+/// The same for stopping the primary, where the most that it can free suffices: its requests may end first, and so long
+/// the actuator gives it. Beyond it is only refusing. A context that is not smaller by then belongs to an engine that the
+/// kernel slows down: in a recorded leak, waiting for it kept clients from their first token for six seconds.
+pub const PATIENCE_STOP: Duration = Duration::from_secs(10);
 /// How far growth is thought on while a move takes effect.
 const AHEAD: Duration = Duration::from_millis(1500);
 
@@ -164,7 +165,7 @@ impl Ladder {
                 let why = Why::Pressure(signal);
                 return Some(self.go(now, from, why, (taken(terms, self.rung, from), 0)));
             }
-            Some(Under { since, most, .. }) if now.saturating_sub(since) < patience(most, missing) => {
+            Some(Under { since, most, .. }) if now.saturating_sub(since) < self.patience(most, missing) => {
                 return None;
             }
             None if now.saturating_sub(self.moved) < SETTLE => return None,
@@ -232,6 +233,17 @@ impl Ladder {
         Some(self.go(now, to, Why::Calm(calm, room), (takes, 0)))
     }
 
+    /// How long the move down under way, which can free `most` bytes, is waited for while `missing` bytes are. What it
+    /// has freed so far is missing no more, so that it is judged too kindly rather than too hard; the longest wait bounds
+    /// that.
+    fn patience(&self, most: u64, missing: u64) -> Duration {
+        if self.rung == Rung::Fallback && most >= missing {
+            PATIENCE_STOP
+        } else {
+            PATIENCE
+        }
+    }
+
     /// Begins a move that is to free or take the first number of bytes, and can free the second at most.
     fn go(&mut self, now: Duration, to: Rung, why: Why, (predicted, most): (u64, u64)) -> Move {
         let from = std::mem::replace(&mut self.rung, to);
@@ -247,12 +259,6 @@ impl Ladder {
             predicted,
         }
     }
-}
-
-/// How long a move down that can free `most` bytes is waited for while `missing` bytes are. What it has freed so far is
-/// missing no more, so that it is judged too kindly rather than too hard; the longest wait bounds that.
-fn patience(most: u64, missing: u64) -> Duration {
-    if most >= missing { PATIENCE_MOST } else { PATIENCE }
 }
 
 /// What climbing from `below` to `above` takes.
