@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
+use crate::adapters::engines::Adapters;
 use crate::audit::Checkpoints;
 use crate::boot_time::Marks;
 use crate::cgroup::{Kept, Tree};
@@ -65,6 +66,8 @@ pub struct Shared {
     pub orders: Orders,
     /// States of the models.
     pub models: Mutex<Vec<ModelStatus>>,
+    /// LoRA adapters in the engines.
+    pub adapters: Adapters,
     /// Which words the Omni-Loop uses.
     pub prompts: Mutex<PromptsStatus>,
     /// Signs the head of the audit log.

@@ -1,21 +1,23 @@
 //! The admin's socket: one JSON line asked, one or many answered. Each connection is a task with a bound on size,
 //! time and number, so that a stuck client costs nobody else anything.
 
+mod files;
+
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sarai_trust::manifest::Role;
+use sarai_wire::adapter::AdapterChange;
 use sarai_wire::control::{MAX_LINE, Reply, Request, SshKeyInfo};
-use sarai_wire::descriptors;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::adapters;
 use crate::app::{App, Shared};
-use crate::audit::Gathered;
 use crate::identity::authorized::{Authorized, AuthorizedError};
 use crate::identity::{self, keys};
 use crate::power::Power;
@@ -100,11 +102,11 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         }
         return logs(app, &mut stream, service.as_deref(), lines as usize, follow).await;
     }
-    if request == Request::Audit {
-        return files(app, &mut stream, crate::audit::gather).await;
-    }
-    if request == Request::Feedback {
-        return files(app, &mut stream, crate::feedback::gather).await;
+    match request {
+        Request::Audit => return files::logs(app, &mut stream, crate::audit::gather).await,
+        Request::Feedback => return files::logs(app, &mut stream, crate::feedback::gather).await,
+        Request::AdaptersExport { name } => return files::adapter(app, &mut stream, name).await,
+        _ => {}
     }
     let reply = answer(app, request).await;
     send(&mut stream, &reply).await
@@ -235,8 +237,30 @@ async fn answer(app: &App, request: Request) -> Reply {
         Request::FeedbackForget { what } => crate::feedback::forget(app, what).await,
         Request::Poweroff => power(app, Power::Off).await,
         Request::Reboot => power(app, Power::Reboot).await,
-        Request::Logs { .. } | Request::Audit | Request::Feedback => Reply::Error {
+        Request::AdaptersList => {
+            let worker = App::clone(app);
+            let listed = tokio::task::spawn_blocking(move || adapters::list(&worker)).await;
+            match listed.unwrap_or_else(|e| Err(format!("list the adapters: {e}"))) {
+                Ok(adapters) => Reply::Adapters { adapters },
+                Err(e) => Reply::Error {
+                    message: format!("failed to {e}"),
+                },
+            }
+        }
+        Request::AdaptersUse { name } => changed(adapters::put_to_use(app, &name).await),
+        Request::AdaptersRollback { engine } => changed(adapters::roll_back(app, &engine).await),
+        Request::AdaptersNone { engine } => changed(adapters::use_none(app, &engine).await),
+        Request::Logs { .. } | Request::Audit | Request::Feedback | Request::AdaptersExport { .. } => Reply::Error {
             message: "this is answered otherwise".to_owned(),
+        },
+    }
+}
+
+fn changed(outcome: Result<AdapterChange, String>) -> Reply {
+    match outcome {
+        Ok(change) => Reply::AdapterChange(change),
+        Err(e) => Reply::Error {
+            message: format!("failed to {e}"),
         },
     }
 }
@@ -272,39 +296,6 @@ async fn release(app: &App, digest: String) -> Reply {
         }
     }
     Reply::Ok
-}
-
-/// A log of the gateway's: its files, unread.
-async fn files(app: &App, stream: &mut UnixStream, gather: fn(&Shared) -> Gathered) -> std::io::Result<()> {
-    let worker = App::clone(app);
-    let gathered = tokio::task::spawn_blocking(move || gather(&worker)).await;
-    let (reply, files) = match gathered {
-        Ok(Ok(gathered)) => gathered,
-        Ok(Err(e)) => return refuse(stream, &format!("failed to {e}")).await,
-        Err(e) => return refuse(stream, &format!("failed to gather the log: {e}")).await,
-    };
-    let mut line = serde_json::to_vec(&reply).map_err(std::io::Error::other)?;
-    line.push(b'\n');
-    if line.len() > MAX_LINE {
-        return refuse(stream, "the answer is longer than a line may be").await;
-    }
-    let raw: Vec<_> = files.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-    let sending = async {
-        let sent = loop {
-            stream.writable().await?;
-            let sent = stream.try_io(tokio::io::Interest::WRITABLE, || {
-                descriptors::send(std::os::fd::AsFd::as_fd(&*stream), &line, &raw)
-            });
-            match sent {
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                sent => break sent?,
-            }
-        };
-        stream.write_all(&line[sent..]).await
-    };
-    tokio::time::timeout(TAKE, sending)
-        .await
-        .map_err(std::io::Error::other)?
 }
 
 async fn power(app: &App, power: Power) -> Reply {

@@ -120,6 +120,12 @@ impl Layout {
         self.data.join("models")
     }
 
+    /// Adapter store.
+    #[must_use]
+    pub fn adapters(&self) -> PathBuf {
+        self.data.join("adapters")
+    }
+
     /// Device key and certificate authority; the supervisor's alone.
     #[must_use]
     pub fn keys(&self) -> PathBuf {
@@ -197,6 +203,8 @@ impl Layout {
         let folders = [
             (self.data.clone(), 0o755),
             (self.models(), 0o755),
+            // Made of what people said.
+            (self.adapters(), 0o700),
             (self.keys(), 0o700),
             (self.gateway(), 0o750),
             (self.state(), 0o700),

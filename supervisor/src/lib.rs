@@ -13,6 +13,7 @@
 //! | [`boot`] | what only PID 1 does before anything else: mounts, modules, disk, setup file, clock, entropy, network |
 //! | [`identity`] | keys and certificates of first boot, bearer keys |
 //! | [`models`], [`quarantine`] | manifest and verification of what the engines load; what is not loaded again |
+//! | [`adapters`] | LoRA adapters: kept, verified, put to use and taken back |
 //! | [`reaper`], [`spawn`], [`sandbox`] | children: started, confined, collected |
 //! | [`service`] | life of each service: a pure state machine and the drivers around it |
 //! | [`governor`] | the memory ladder: quality is given up in steps to stay inside the budget |
@@ -20,6 +21,7 @@
 //! | [`boot_time`] | what the way up took |
 //! | [`watchdog`], [`power`], [`console`] | the machine's own edges |
 
+pub mod adapters;
 pub mod app;
 pub mod audit;
 pub mod boot;

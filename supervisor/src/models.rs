@@ -49,6 +49,7 @@ fn status(role: Role, file: &str) -> ModelStatus {
         signer: None,
         verified_by: None,
         refused: None,
+        adapter: None,
     }
 }
 

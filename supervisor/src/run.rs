@@ -278,6 +278,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         board: service::board::Board::default(),
         orders: service::Orders::default(),
         models: Mutex::default(),
+        adapters: crate::adapters::engines::Adapters::default(),
         prompts: Mutex::default(),
         ladder: Book::default(),
         identity: Mutex::default(),

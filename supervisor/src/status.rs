@@ -2,8 +2,10 @@
 
 use procfs::process::StatM;
 use procfs::{Current, FromRead};
-use sarai_wire::control::{CoresStatus, CpuPlace, MemoryStatus, ServiceState, Status};
+use sarai_trust::manifest::Role;
+use sarai_wire::control::{CoresStatus, CpuPlace, MemoryStatus, ModelStatus, ServiceState, Status};
 
+use crate::adapters::engines;
 use crate::app::Shared;
 use crate::cgroup::Tree;
 use crate::cores::topology::{Cpu, Kind};
@@ -37,11 +39,21 @@ pub fn take(app: &Shared) -> Status {
         memory: memory(app),
         groups: app.tree.as_ref().map(Tree::report).unwrap_or_default(),
         ladder: app.ladder.status(),
-        models: lock(&app.models).clone(),
+        models: models(app),
         prompts: lock(&app.prompts).clone(),
         services,
         problems: app.problems.list(),
     }
+}
+
+fn models(app: &Shared) -> Vec<ModelStatus> {
+    let mut models = lock(&app.models).clone();
+    for (role, service) in [(Role::Primary, PRIMARY), (Role::Fallback, FALLBACK)] {
+        if let Some(model) = models.iter_mut().find(|model| model.role == role.as_str()) {
+            model.adapter = engines::in_use(app, service);
+        }
+    }
+    models
 }
 
 /// True once the gateway and an engine serve.

@@ -88,6 +88,12 @@ pub enum Command {
         #[command(subcommand)]
         command: FeedbackCommand,
     },
+    /// What the appliance has learnt: LoRA adapters over its models
+    Adapters {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AdaptersCommand,
+    },
     /// What the way from power-on to an answer took, stage by stage (exit code 1 when the gateway took longer than
     /// promised)
     BootTime {
@@ -130,6 +136,39 @@ pub enum ModelsCommand {
     Release {
         /// At least 8 of the first digits of its SHA-256; see: sarai models
         digest: String,
+    },
+}
+
+/// What to do with the adapters.
+#[derive(Debug, Subcommand)]
+pub enum AdaptersCommand {
+    /// Every adapter: which is in use, which comes back on a rollback, which were rejected and by which figures
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put one to use; answers that are being written end as they began
+    Use {
+        /// Its name; see: sarai adapters list
+        adapter: String,
+    },
+    /// Go back to what was in use before
+    Rollback {
+        /// In which engine: `primary` or `fallback`
+        #[arg(default_value = "primary")]
+        engine: String,
+    },
+    /// Use none: the model as it was shipped
+    None {
+        /// In which engine: `primary` or `fallback`
+        #[arg(default_value = "primary")]
+        engine: String,
+    },
+    /// Write an adapter with its attestation to standard output, as a tar archive
+    Export {
+        /// Its name
+        adapter: String,
     },
 }
 

@@ -13,6 +13,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use crate::editor::Editor;
 use crate::failure::Failure;
+use crate::{adapters, discover};
 
 /// Longest line, bytes. A terminal in its ordinary mode gives no more than this.
 const MAX_LINE: usize = 4096;
@@ -34,7 +35,16 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         .try_clone_to_owned()
         .map(std::fs::File::from)
         .map_err(|e| Failure::failed(format!("read from standard input: {e}")))?;
-    let mut editor = terminal.then(Editor::new).flatten();
+    let named = socket.map(Path::to_owned);
+    // Asked anew at each Tab; where nobody answers there is nothing to complete.
+    let adapters = move || -> Vec<String> {
+        let listed = discover::connect(named.as_deref()).and_then(|mut client| adapters::list(&mut client));
+        listed.map_or_else(
+            |_| Vec::new(),
+            |all| all.into_iter().map(|one| one.name).collect(),
+        )
+    };
+    let mut editor = terminal.then(|| Editor::new(Box::new(adapters))).flatten();
     loop {
         let asked = match &mut editor {
             Some(editor) => editor.ask(PROMPT, MAX_LINE),

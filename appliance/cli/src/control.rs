@@ -139,6 +139,9 @@ pub fn unexpected(reply: &Reply) -> Failure {
         Reply::Audit { .. } => "audit",
         Reply::Feedback { .. } => "feedback",
         Reply::Forgotten { .. } => "forgotten",
+        Reply::Adapters { .. } => "adapters",
+        Reply::AdapterChange(_) => "adapter_change",
+        Reply::Files { .. } => "files",
         Reply::Log(_) => "log",
     };
     Failure::failed(format!(

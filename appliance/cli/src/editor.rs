@@ -18,12 +18,16 @@ const HISTORY: usize = 100;
 /// Services by name, for commands that want one.
 const SERVICES: [&str; 3] = ["engine-fallback", "engine-primary", "gateway"];
 
+/// Engines by what they are for.
+const ENGINES: [&str; 2] = ["fallback", "primary"];
+
 /// A line editor. What was typed is kept in memory alone.
 pub struct Editor(rustyline::Editor<Commands, MemHistory>);
 
 impl Editor {
     /// One for this process's terminal; `None` where the terminal cannot be had.
-    pub fn new() -> Option<Self> {
+    /// `adapters` names the adapters there are, when that is asked.
+    pub fn new(adapters: Box<dyn Fn() -> Vec<String>>) -> Option<Self> {
         let config = Config::builder()
             .max_history_size(HISTORY)
             .ok()?
@@ -37,7 +41,10 @@ impl Editor {
         let mut editor = rustyline::Editor::with_history(config, history).ok()?;
         // Nor do those know how to draw at once.
         editor.enable_synchronized_output(false);
-        editor.set_helper(Some(Commands(Args::command())));
+        editor.set_helper(Some(Commands {
+            all: Args::command(),
+            adapters,
+        }));
         Some(Self(editor))
     }
 
@@ -55,7 +62,10 @@ impl Editor {
 }
 
 /// What can be typed, as the command line defines it.
-struct Commands(clap::Command);
+struct Commands {
+    all: clap::Command,
+    adapters: Box<dyn Fn() -> Vec<String>>,
+}
 
 impl Commands {
     /// Where the word at the end of `line` begins, and how it may go on.
@@ -71,7 +81,7 @@ impl Commands {
         if before.peek() == Some(&"sarai") {
             before.next();
         }
-        let mut at = &self.0;
+        let mut at = &self.all;
         for word in before.filter(|word| !word.starts_with('-')) {
             match at.find_subcommand(word) {
                 Some(below) => at = below,
@@ -79,7 +89,7 @@ impl Commands {
                 None => break,
             }
         }
-        let top = std::ptr::eq(at, &self.0);
+        let top = std::ptr::eq(at, &self.all);
         let mut all: Vec<String> = Vec::new();
         if word.starts_with('-') {
             let long = at
@@ -96,6 +106,12 @@ impl Commands {
             }
             if at.get_positionals().any(|value| value.get_id() == "service") {
                 all.extend(SERVICES.map(str::to_owned));
+            }
+            if at.get_positionals().any(|value| value.get_id() == "engine") {
+                all.extend(ENGINES.map(str::to_owned));
+            }
+            if at.get_positionals().any(|value| value.get_id() == "adapter") {
+                all.extend((self.adapters)());
             }
         }
         all.retain(|candidate| candidate.starts_with(word));
@@ -132,7 +148,10 @@ mod tests {
 
     #[test]
     fn commands_options_and_services_are_completed() {
-        let commands = Commands(Args::command());
+        let commands = Commands {
+            all: Args::command(),
+            adapters: Box::new(|| ["night-1", "night-2"].map(str::to_owned).to_vec()),
+        };
         let of = |line: &str| commands.candidates(line);
         assert_eq!(of("sta"), (0, vec!["status ".to_owned()]));
         assert_eq!(of("sarai sta"), (6, vec!["status ".to_owned()]));
@@ -143,6 +162,11 @@ mod tests {
         );
         assert_eq!(of("keys re"), (5, vec!["remove ".to_owned()]));
         assert_eq!(of("restart g"), (8, vec!["gateway ".to_owned()]));
+        assert_eq!(
+            of("adapters use "),
+            (13, ["night-1", "night-2"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(of("adapters rollback f"), (18, vec!["fallback ".to_owned()]));
         let all = of("").1;
         for wanted in ["status", "pair", "boot-time", "exit"] {
             assert!(

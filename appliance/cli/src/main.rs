@@ -8,6 +8,7 @@
 //! trust. It never holds state, never trusts a certificate store of the machine, and never prints text it received
 //! to a terminal without removing control characters.
 
+mod adapters;
 mod args;
 mod ask;
 mod audit;
@@ -118,6 +119,7 @@ fn run(args: Args) -> Result<(), Failure> {
         } => logs(connect()?, service, lines, follow),
         Command::Audit { command } => audit::run(connect()?, &command),
         Command::Feedback { command } => feedback::run(socket.as_deref(), &command),
+        Command::Adapters { command } => adapters::run(connect()?, command),
         Command::BootTime { json } => boot_time::run(&connect()?.status()?.boot, json),
         Command::Restart { service } => {
             connect()?.done(&Request::Restart {

@@ -277,6 +277,14 @@ pub fn render_models(models: &[ModelStatus], paint: Paint) -> String {
         },
     );
     for model in models {
+        if let Some(adapter) = &model.adapter {
+            out.push_str(&format!(
+                "  {} with the adapter {} {}\n",
+                clean(&model.role, false),
+                clean(adapter.short(), false),
+                clean(&adapter.version, false)
+            ));
+        }
         if let Some(reason) = &model.refused {
             let line = format!(
                 "! {} refused: {}",
@@ -382,6 +390,7 @@ mod tests {
                     signer: None,
                     verified_by: None,
                     refused: Some("UnknownSigner: no certificate for\nABCD".into()),
+                    adapter: None,
                 },
                 ModelStatus {
                     role: "fallback".into(),
@@ -392,6 +401,7 @@ mod tests {
                     signer: Some("F00D".into()),
                     verified_by: Some("full-hash".into()),
                     refused: None,
+                    adapter: None,
                 },
             ],
             prompts: PromptsStatus {

@@ -258,6 +258,7 @@ mod tests {
             signer: None,
             verified_by: None,
             refused: Some("NoSignature: …".into()),
+            adapter: None,
         });
         assert_eq!(hopeless(&none).unwrap(), "m.gguf: NoSignature: …");
         none.services[1].state = CrashLoop;

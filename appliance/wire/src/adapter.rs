@@ -119,6 +119,70 @@ impl Apply {
     }
 }
 
+/// Where an adapter of the store stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Engines of its base apply it.
+    InUse,
+    /// It was in use before the present one, or before none: what a rollback brings back.
+    Previous,
+    /// Kept, and can be put to use.
+    Archived,
+    /// What it was measured by spoke against it: kept for a look, never loaded.
+    Rejected,
+    /// It is not what was signed, or nobody who may has signed it.
+    Refused,
+}
+
+impl Standing {
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InUse => "in use",
+            Self::Previous => "previous",
+            Self::Archived => "archived",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One adapter of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterStatus {
+    /// Its name: of its file without the ending.
+    pub name: String,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Bytes of its file.
+    pub size: u64,
+    /// Version of its attestation, where that holds; so the next three.
+    pub version: Option<String>,
+    /// SHA-256 of its file, as attested.
+    pub digest: Option<String>,
+    /// SHA-256 of the model it is for.
+    pub base: Option<String>,
+    /// Fingerprint of the certificate that signed.
+    pub signer: Option<String>,
+    /// Services that run its base now.
+    pub engines: Vec<String>,
+    /// Why it is refused, or by which figures it was rejected.
+    pub note: Option<String>,
+}
+
+/// What came of a change of the adapter in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterChange {
+    /// Name of the one in use from now on.
+    pub in_use: Option<String>,
+    /// Services that apply it already; others do from their start on.
+    pub engines: Vec<String>,
+    /// Milliseconds from the request to the last engine's answer.
+    pub took_ms: u64,
+}
+
 /// Whether a text is a digest as it is written here.
 #[must_use]
 pub fn is_digest(text: &str) -> bool {

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::{Adapter, AdapterChange, AdapterStatus};
 use crate::feedback::Forget;
 use crate::memory::Rung;
 
@@ -72,6 +73,28 @@ pub enum Request {
         /// At least 8 of the first hexadecimal digits of its SHA-256.
         digest: String,
     },
+    /// The adapters of the store; answered by [`Reply::Adapters`].
+    AdaptersList,
+    /// Put an adapter to use in every engine of its base; answered by [`Reply::AdapterChange`], as are the next two.
+    AdaptersUse {
+        /// Its name.
+        name: String,
+    },
+    /// Go back to what was in use before.
+    AdaptersRollback {
+        /// In which engine: `primary` or `fallback`.
+        engine: String,
+    },
+    /// Use no adapter.
+    AdaptersNone {
+        /// In which engine.
+        engine: String,
+    },
+    /// Hand out an adapter's files; answered by [`Reply::Files`].
+    AdaptersExport {
+        /// Its name.
+        name: String,
+    },
     /// Ordered shutdown, then power off (natively: the supervisor ends).
     Poweroff,
     /// Ordered shutdown, then reboot (natively: the supervisor ends).
@@ -127,6 +150,18 @@ pub enum Reply {
     Forgotten {
         /// How many judgments that were.
         records: u64,
+    },
+    /// Answer to [`Request::AdaptersList`].
+    Adapters {
+        /// All of them, the newest first.
+        adapters: Vec<AdapterStatus>,
+    },
+    /// What became of a change of the adapter in use.
+    AdapterChange(AdapterChange),
+    /// Answer to [`Request::AdaptersExport`].
+    Files {
+        /// Names of the files; each is attached, read-only, in the same order.
+        names: Vec<String>,
     },
     /// One line of [`Request::Logs`].
     Log(LogLine),
@@ -420,6 +455,9 @@ pub struct ModelStatus {
     pub verified_by: Option<String>,
     /// Why it is not loaded: the error's name and text.
     pub refused: Option<String>,
+    /// The adapter that its engine applies now.
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
 }
 
 /// The words of the Omni-Loop in use.

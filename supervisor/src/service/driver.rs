@@ -147,7 +147,7 @@ impl<P: Program> Driver<P> {
             // A child that starts later reads the files anyway.
             Order::Reload(told) => drop(told.send(())),
             // It is born as things are then.
-            Order::Ease(..) | Order::Forget(..) | Order::Notice => {}
+            Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Notice => {}
         }
     }
 
@@ -248,9 +248,9 @@ impl<P: Program> Driver<P> {
             leaving: None,
             reloading: Vec::new(),
             easing: Vec::new(),
-            eased: 0,
             forgetting: Vec::new(),
-            forgot: 0,
+            adapting: Vec::new(),
+            ordered: 0,
             second: now,
             packets: 0,
             asked_to_end: false,
@@ -345,11 +345,8 @@ impl<P: Program> Driver<P> {
                 }
             }
             Ok(Said::Failed { reason, unreadable }) => running.cannot_serve(&reason, unreadable),
-            Ok(Said::Eased(eased)) => {
-                if let Some(at) = running.easing.iter().position(|(seq, _)| *seq == eased.seq) {
-                    let _ = running.easing.swap_remove(at).1.send(eased);
-                }
-            }
+            Ok(Said::Eased(eased)) => running.eased(eased),
+            Ok(Said::Adapter(answer)) => running.adapted(answer),
             Ok(Said::Forgotten(forgotten)) => running.forgotten(forgotten),
             Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
@@ -421,18 +418,23 @@ impl<P: Program> Driver<P> {
             }
             Order::Notice => self.tell_news(running),
             Order::Ease(ease, told) => {
-                running.eased += 1;
+                running.ordered += 1;
                 let serves = self.machine.state() == ServiceState::Ready;
-                let order = P::ease(running.eased, ease).filter(|_| serves);
+                let order = P::ease(running.ordered, ease).filter(|_| serves);
                 let socket = running.birth.get_ref().as_fd();
                 if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
-                    running.easing.push((running.eased, told));
+                    running.easing.push((running.ordered, told));
                 }
             }
             Order::Forget(what, told) => {
                 if self.machine.state() == ServiceState::Ready {
                     running.forget(|seq| P::forget(seq, what), told);
                 }
+            }
+            Order::Adapter(order, file, told) => {
+                let serves = self.machine.state() == ServiceState::Ready;
+                let order = |seq| P::adapter(seq, order).filter(|_| serves);
+                running.order_adapter(order, file.as_ref(), told);
             }
             Order::Reload(told) => {
                 if let Some(reload) = P::reload() {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use sarai_trust::Attestation;
 use sarai_trust::manifest::Role;
+use sarai_wire::adapter::AdapterOrder;
 use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::memory::Ease;
 
 use super::program::{End, Hold, Launch, Program, Said};
+use crate::adapters::{self, engines};
 use crate::app::App;
 use crate::boot_time::Mark;
 use crate::config::EngineConfig;
@@ -138,6 +140,8 @@ impl Program for Engine {
             .born(self.which(), described(attestation, context, settings));
         self.context = context;
         self.reduced = app.ladder.context(self.which(), context);
+        let adapter = adapters::for_birth(app, self.name, attestation.sha256).await;
+        engines::born(app, self.name, adapter.as_ref().map(|(which, _)| which));
         let start = EngineStart {
             model: attestation.id.clone(),
             digest: attestation.sha256.to_string(),
@@ -150,7 +154,7 @@ impl Program for Engine {
                 kv_type: settings.kv_type,
                 cpus: app.cores.engine.clone(),
             },
-            adapter: None,
+            adapter: adapter.as_ref().map(|(which, _)| which.clone()),
         };
         let startup = Duration::from_secs(u64::from(settings.startup_s) + attestation.size / SLOWEST_LOAD);
         let group = app.tree.as_ref().map(|tree| tree.procs(self.name)).transpose();
@@ -167,13 +171,17 @@ impl Program for Engine {
             },
             listener: Some(listener),
             start: ToEngine::Start(start),
-            attached: vec![model.verified.file.into()],
+            attached: std::iter::once(model.verified.file.into())
+                .chain(adapter.map(|(_, file)| file))
+                .collect(),
             startup,
         })
     }
 
     fn serving(&mut self, app: &App) {
         app.marks.set(Mark::Engine);
+        engines::serves(app, self.name);
+        tokio::spawn(adapters::reconcile(App::clone(app), self.name));
         if let Some(Loaded { id, sequence, .. }) = self.loaded.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
@@ -187,7 +195,7 @@ impl Program for Engine {
         }
     }
 
-    fn said(&mut self, _app: &App, message: FromEngine) -> Said {
+    fn said(&mut self, app: &App, message: FromEngine) -> Said {
         match message {
             FromEngine::Ready { info, load_ms } => Said::Ready(format!(
                 "loaded {} in {:.1} s: context {}, {} slots, CPU variant {}",
@@ -200,13 +208,17 @@ impl Program for Engine {
             FromEngine::Failed { reason, unreadable } => Said::Failed { reason, unreadable },
             FromEngine::Pong { seq, .. } => Said::Pong(seq),
             FromEngine::Eased(eased) => Said::Eased(eased),
-            FromEngine::Adapter(_) => Said::Noted,
+            FromEngine::Adapter(answer) => {
+                engines::told(app, self.name, &answer);
+                Said::Adapter(answer)
+            }
         }
     }
 
     /// A model whose engine tries what it may not, or whose bytes cannot be read, is remembered before the next one is
     /// prepared. Only an end of an engine that had its model says something about it.
     async fn ended(&mut self, app: &App, end: &End) {
+        engines::ended(app, self.name);
         let cause = match end {
             End::Denied(call) => Cause::Denied(call.clone()),
             End::Unreadable => Cause::Unreadable,
@@ -235,6 +247,10 @@ impl Program for Engine {
 
     fn ease(seq: u64, ease: Ease) -> Option<ToEngine> {
         Some(ToEngine::Ease { seq, ease })
+    }
+
+    fn adapter(seq: u64, order: AdapterOrder) -> Option<ToEngine> {
+        Some(ToEngine::Adapter { seq, order })
     }
 
     /// The ladder may have moved while the model was loaded; what is so already costs nothing.

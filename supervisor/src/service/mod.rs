@@ -3,9 +3,11 @@
 //! those without one; [`board`] is what is known of all of them.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sarai_wire::adapter::{AdapterAnswer, AdapterOrder};
 use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +46,9 @@ pub enum Order {
     Ease(Ease, oneshot::Sender<Eased>),
     /// Have the child forget what clients said of answers; told what came of it. Dropped without a child that serves.
     Forget(Forget, oneshot::Sender<Forgotten>),
+    /// Have the child do something about adapters, with a file where one is needed; told what came of it. Dropped
+    /// without a child that serves.
+    Adapter(AdapterOrder, Option<OwnedFd>, oneshot::Sender<AdapterAnswer>),
     /// Tell the child the news ([`program::Program::news`]).
     Notice,
 }
@@ -51,7 +56,10 @@ pub enum Order {
 impl Order {
     /// Whether it is for a child that is there, and nothing without one.
     fn is_for_child(&self) -> bool {
-        matches!(self, Self::Ease(..) | Self::Forget(..) | Self::Notice)
+        matches!(
+            self,
+            Self::Ease(..) | Self::Forget(..) | Self::Adapter(..) | Self::Notice
+        )
     }
 }
 
@@ -103,11 +111,26 @@ impl Orders {
         if !self.send(name, Order::Ease(ease, tell)) {
             return Err(format!("{name} did not take the order"));
         }
-        match tokio::time::timeout(limit, told).await {
-            Ok(Ok(eased)) => Ok(eased),
-            Ok(Err(_)) => Err(format!("{name} ended before it answered")),
-            Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
+        answered(name, told, limit).await
+    }
+
+    /// Has a service do something about adapters, and waits at most `limit` for what came of it.
+    ///
+    /// # Errors
+    /// When it did not answer; fits after "failed to".
+    pub async fn adapter(
+        &self,
+        name: &str,
+        order: AdapterOrder,
+        file: Option<OwnedFd>,
+        limit: Duration,
+    ) -> Result<AdapterAnswer, String> {
+        let (tell, told) = oneshot::channel();
+        if !self.send(name, Order::Adapter(order, file, tell)) {
+            return Err(format!("give the order: {name} did not take it"));
         }
+        let answer = answered(name, told, limit).await;
+        answer.map_err(|why| format!("hear of the order: {why}"))
     }
 
     /// Has a service forget what clients said of answers, and waits at most `limit` for what came of it.
@@ -119,10 +142,14 @@ impl Orders {
         if !self.send(name, Order::Forget(what, tell)) {
             return Err(format!("{name} did not take the order"));
         }
-        match tokio::time::timeout(limit, told).await {
-            Ok(Ok(forgotten)) => Ok(forgotten),
-            Ok(Err(_)) => Err(format!("{name} does not serve, or ended before it answered")),
-            Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
-        }
+        answered(name, told, limit).await
+    }
+}
+
+async fn answered<T>(name: &str, told: oneshot::Receiver<T>, limit: Duration) -> Result<T, String> {
+    match tokio::time::timeout(limit, told).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(format!("{name} does not serve, or ended before it answered")),
+        Err(_) => Err(format!("{name} did not answer within {} s", limit.as_secs())),
     }
 }

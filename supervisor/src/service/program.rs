@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sarai_wire::adapter::{AdapterAnswer, AdapterOrder};
 use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub enum Said {
     Eased(Eased),
     /// It forgot, or could not.
     Forgotten(Forgotten),
+    /// It did something about adapters, or did not.
+    Adapter(AdapterAnswer),
     /// Something that the kind of service has taken note of itself.
     Noted,
 }
@@ -95,6 +98,10 @@ pub trait Program: Send + 'static {
     fn ease(seq: u64, ease: Ease) -> Option<Self::To>;
     /// An order to forget what clients said of answers, where there is one.
     fn forget(_seq: u64, _what: Forget) -> Option<Self::To> {
+        None
+    }
+    /// An order about adapters, where there is one.
+    fn adapter(_seq: u64, _order: AdapterOrder) -> Option<Self::To> {
         None
     }
     /// What the child is to be told besides what it was started with: at its birth, once it serves, and when there is

@@ -1,9 +1,10 @@
 //! One running child: what is known of it, and whether its silence is that of a child that is stuck.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use sarai_wire::adapter::AdapterAnswer;
 use sarai_wire::birth::{self, BirthError};
 use sarai_wire::feedback::Forgotten;
 use sarai_wire::memory::Eased;
@@ -44,12 +45,12 @@ pub(super) struct Running {
     pub(super) reloading: Vec<(u64, oneshot::Sender<()>)>,
     /// Who waits for the answer to an order to give memory back, by its number.
     pub(super) easing: Vec<(u64, oneshot::Sender<Eased>)>,
-    /// Number of the last such order.
-    pub(super) eased: u64,
     /// Who waits for the answer to an order to forget, by its number.
     pub(super) forgetting: Vec<(u64, oneshot::Sender<Forgotten>)>,
-    /// Number of the last such order.
-    pub(super) forgot: u64,
+    /// Who waits for the answer to an order about adapters, by its number.
+    pub(super) adapting: Vec<(u64, oneshot::Sender<AdapterAnswer>)>,
+    /// Number of the last such order, of any kind.
+    pub(super) ordered: u64,
     pub(super) second: Instant,
     pub(super) packets: u32,
     pub(super) asked_to_end: bool,
@@ -73,11 +74,11 @@ impl Running {
         told: oneshot::Sender<Forgotten>,
     ) {
         self.forgetting.retain(|(_, told)| !told.is_closed());
-        self.forgot += 1;
-        let order = order(self.forgot);
+        self.ordered += 1;
+        let order = order(self.ordered);
         let socket = self.birth.get_ref().as_fd();
         if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
-            self.forgetting.push((self.forgot, told));
+            self.forgetting.push((self.ordered, told));
         }
     }
 
@@ -86,6 +87,36 @@ impl Running {
         let waits = |(seq, _): &(u64, _)| *seq == forgotten.seq;
         if let Some(at) = self.forgetting.iter().position(waits) {
             let _ = self.forgetting.swap_remove(at).1.send(forgotten);
+        }
+    }
+
+    /// It gave memory back, or took it again: who ordered that is told.
+    pub(super) fn eased(&mut self, eased: Eased) {
+        if let Some(at) = self.easing.iter().position(|(seq, _)| *seq == eased.seq) {
+            let _ = self.easing.swap_remove(at).1.send(eased);
+        }
+    }
+
+    /// It did something about adapters: who ordered that is told.
+    pub(super) fn adapted(&mut self, answer: AdapterAnswer) {
+        if let Some(at) = self.adapting.iter().position(|(seq, _)| *seq == answer.seq) {
+            let _ = self.adapting.swap_remove(at).1.send(answer);
+        }
+    }
+
+    /// Sends an order about adapters, with a file where one is needed. Whoever waits for one that cannot be sent learns
+    /// that at once.
+    pub(super) fn order_adapter<T: Serialize>(
+        &mut self,
+        order: impl FnOnce(u64) -> Option<T>,
+        file: Option<&OwnedFd>,
+        told: oneshot::Sender<AdapterAnswer>,
+    ) {
+        self.ordered += 1;
+        let files: Vec<_> = file.iter().map(|file| file.as_raw_fd()).collect();
+        let socket = self.birth.get_ref().as_fd();
+        if order(self.ordered).is_some_and(|order| birth::send(socket, &order, &files).is_ok()) {
+            self.adapting.push((self.ordered, told));
         }
     }
 

@@ -179,6 +179,7 @@ pub fn status() -> Status {
             signer: Some("F".repeat(40)),
             verified_by: Some("fs-verity".into()),
             refused: None,
+            adapter: None,
         }],
         prompts: PromptsStatus::default(),
         services: vec![ServiceStatus {

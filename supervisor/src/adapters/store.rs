@@ -1,0 +1,486 @@
+//! The store: `NAME.gguf`, its attestation `NAME.toml`, and the signature `NAME.toml.asc`, as for models. Of those that
+//! were accepted and those that were rejected, the newest are kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek as _, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use sarai_trust::{
+    Attestation, Checked, DeviceKey, Digest, Expect, FORMAT, Keyring, Kind, MAX_DOCUMENT, MAX_SIGNATURE,
+    TrustError, Verified, atomic, check_document, hash_file, is_id, open_verified, read_bounded,
+};
+use sarai_wire::adapter::MAX_ADAPTER;
+
+/// How many are kept of those that were accepted, and of those that were rejected.
+pub const KEPT: usize = 30;
+/// Longest name, bytes: with an ending it fits the header of a tar archive.
+const MAX_NAME: usize = 80;
+/// Most files that are looked at.
+const MAX_FILES: usize = 4096;
+/// Ending of an adapter's file.
+const ENDING: &str = "gguf";
+/// Ending of a file that is being written.
+const ASIDE: &str = ".gguf.new";
+
+/// A file of the store, unread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name without the ending.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written.
+    pub written: SystemTime,
+}
+
+/// Whether a text may be the name of an adapter.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    is_id(text) && text.len() <= MAX_NAME
+}
+
+fn file(folder: &Path, name: &str, ending: &str) -> PathBuf {
+    folder.join(format!("{name}.{ending}"))
+}
+
+/// Every adapter's file, the newest first.
+///
+/// # Errors
+/// When the folder cannot be read; fits after "failed to".
+pub fn list(folder: &Path) -> Result<Vec<Found>, String> {
+    let wrong = |e: std::io::Error| format!("list {}: {e}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(wrong)?.take(MAX_FILES) {
+        let entry = entry.map_err(wrong)?;
+        let path = entry.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str());
+        let Some(name) = name.filter(|name| is_name(name) && path.extension().is_some_and(|e| e == ENDING))
+        else {
+            continue;
+        };
+        let Ok(metadata) = entry.metadata() else { continue };
+        found.push(Found {
+            name: name.to_owned(),
+            size: metadata.len(),
+            written: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        });
+    }
+    found.sort_by(|a, b| (b.written, &b.name).cmp(&(a.written, &a.name)));
+    Ok(found)
+}
+
+/// What an adapter's attestation must be for. Sequences do not count: going back is wanted.
+fn expected(base: Option<Digest>, sha256: Option<Digest>) -> Expect<'static> {
+    Expect {
+        kind: Kind::Adapter,
+        id: None,
+        sha256,
+        base,
+        now: Timestamp::now(),
+        highest_seen: 0,
+    }
+}
+
+/// What an adapter's attestation says, where its signature holds; its file is not read.
+///
+/// # Errors
+/// Why it does not hold.
+pub fn attested(folder: &Path, name: &str, keyring: &Keyring) -> Result<Checked, TrustError> {
+    let too_large = |bound: u64| TrustError::DocumentTooLarge { size: bound + 1 };
+    let document =
+        read_bounded(&file(folder, name, "toml"), MAX_DOCUMENT)?.ok_or_else(|| too_large(MAX_DOCUMENT))?;
+    let signature = match read_bounded(&file(folder, name, "toml.asc"), MAX_SIGNATURE) {
+        Ok(signature) => Some(signature.ok_or_else(|| too_large(MAX_SIGNATURE))?),
+        Err(TrustError::MissingFile { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    check_document(&document, signature.as_deref(), keyring, &expected(None, None))
+}
+
+/// Opens and verifies an adapter for the model `base`; with `sha256`, it must be that one.
+///
+/// # Errors
+/// Why it is refused: the error's name and text.
+pub fn open(
+    folder: &Path,
+    name: &str,
+    keyring: &Keyring,
+    base: Digest,
+    sha256: Option<Digest>,
+) -> Result<Verified, String> {
+    let opened = open_verified(
+        folder,
+        &format!("{name}.{ENDING}"),
+        keyring,
+        &expected(Some(base), sha256),
+        &mut |_, _| {},
+    );
+    let mut verified = opened.map_err(|e| format!("{}: failed to {e}", e.name()))?;
+    if verified.attestation.size > MAX_ADAPTER {
+        return Err(format!(
+            "too-large: failed to accept the adapter: {} bytes exceed {MAX_ADAPTER}",
+            verified.attestation.size
+        ));
+    }
+    verified
+        .file
+        .rewind()
+        .map_err(|e| format!("io: failed to rewind {name}: {e}"))?;
+    Ok(verified)
+}
+
+/// The files of an adapter, for whoever wants them elsewhere: what there is of the three.
+///
+/// # Errors
+/// When there is no such adapter, or it cannot be read; fits after "failed to".
+pub fn export(folder: &Path, name: &str) -> Result<Vec<(String, File)>, String> {
+    if !is_name(name) {
+        return Err(format!("find the adapter {name:?}: that is no name of one"));
+    }
+    let mut files = Vec::new();
+    for ending in [ENDING, "toml", "toml.asc"] {
+        let path = file(folder, name, ending);
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(&path);
+        match opened {
+            Ok(opened) => {
+                if !opened.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                    return Err(format!("open {}: it is not a regular file", path.display()));
+                }
+                files.push((format!("{name}.{ending}"), opened));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && ending != ENDING => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(format!(
+                    "find the adapter {name:?}: there is none; see: sarai adapters list"
+                ));
+            }
+            Err(e) => return Err(format!("open {}: {e}", path.display())),
+        }
+    }
+    Ok(files)
+}
+
+/// What a new adapter is called and what it is for.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// Its name in the store, and its id.
+    pub name: String,
+    /// For people.
+    pub version: String,
+    /// Counts up.
+    pub sequence: u64,
+    /// SHA-256 of its base.
+    pub base: Digest,
+}
+
+/// Puts an adapter that was made here into the store, attested by this machine's own key; gives its digest. The
+/// signature comes last: without it, what a power cut left is refused.
+///
+/// # Errors
+/// When it cannot be read, signed or written; fits after "failed to".
+pub fn add(folder: &Path, content: &File, label: &Label, key: &DeviceKey) -> Result<Digest, String> {
+    let Label {
+        name,
+        version,
+        sequence,
+        base,
+    } = label;
+    copy(folder, content, name)?;
+    let stored = File::open(file(folder, name, ENDING)).map_err(|e| format!("open the copy: {e}"))?;
+    let hashes = hash_file(&stored, &mut |_, _| {}).map_err(|e| format!("hash the copy: {e}"))?;
+    let document = Attestation {
+        format: FORMAT,
+        kind: Kind::Adapter,
+        id: name.clone(),
+        version: version.clone(),
+        sequence: *sequence,
+        expires: None,
+        size: hashes.size,
+        sha256: hashes.sha256,
+        verity: hashes.verity,
+        base: Some(*base),
+        memory: None,
+        probe: None,
+    }
+    .render()
+    .map_err(|e| e.to_string())?;
+    let signature = key
+        .sign_detached(document.as_bytes())
+        .map_err(|e| e.to_string())?;
+    for (ending, bytes) in [("toml", document.as_bytes()), ("toml.asc", &signature[..])] {
+        atomic::write(&file(folder, name, ending), bytes, 0o600).map_err(|e| e.to_string())?;
+    }
+    Ok(hashes.sha256)
+}
+
+/// Keeps an adapter that was not accepted, for a look: without a document, so that nothing ever loads it.
+///
+/// # Errors
+/// When it cannot be read or written; fits after "failed to".
+pub fn add_unsigned(folder: &Path, content: &File, name: &str) -> Result<(), String> {
+    copy(folder, content, name)
+}
+
+/// Writes a file of the store whole or not at all. Nothing of that name is there afterwards but this.
+fn copy(folder: &Path, content: &File, name: &str) -> Result<(), String> {
+    if !is_name(name) {
+        return Err(format!("keep an adapter as {name:?}: that is no name of one"));
+    }
+    let wrong = |what: &str, e: std::io::Error| format!("{what} {name} in {}: {e}", folder.display());
+    let aside = folder.join(format!(".{name}{ASIDE}"));
+    let mut to = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&aside)
+        .map_err(|e| wrong("create", e))?;
+    let written = (|| {
+        let mut block = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            match content.read_at(&mut block, at) {
+                Ok(0) => return to.sync_all(),
+                Ok(read) => {
+                    at += read as u64;
+                    if at > MAX_ADAPTER {
+                        return Err(std::io::Error::other(format!("it exceeds {MAX_ADAPTER} bytes")));
+                    }
+                    to.write_all(&block[..read])?;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    })();
+    if let Err(e) = written {
+        let _ = std::fs::remove_file(&aside);
+        return Err(wrong("write", e));
+    }
+    remove(folder, name)?;
+    std::fs::rename(&aside, file(folder, name, ENDING)).map_err(|e| wrong("name", e))?;
+    atomic::sync_folder(folder).map_err(|e| e.to_string())
+}
+
+/// Removes an adapter; the signature first, so that a half that is left is refused.
+fn remove(folder: &Path, name: &str) -> Result<(), String> {
+    for ending in ["toml.asc", "toml", ENDING] {
+        match std::fs::remove_file(file(folder, name, ending)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("remove {name} from {}: {e}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes the oldest of those that were accepted and of those that were rejected, beyond [`KEPT`] of each, and what a
+/// power cut left half-written. What `needed` names stays. Gives the names of what was removed.
+///
+/// # Errors
+/// When the folder cannot be read or changed; fits after "failed to".
+pub fn prune(
+    folder: &Path,
+    needed: impl Fn(&str) -> bool,
+    rejected: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, String> {
+    for entry in std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .take(MAX_FILES)
+        .flatten()
+    {
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with('.') && name.ends_with(ASIDE))
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let (mut accepted, mut against) = (0, 0);
+    let mut removed = Vec::new();
+    for found in list(folder)? {
+        if needed(&found.name) {
+            continue;
+        }
+        let count = if rejected(&found.name) {
+            &mut against
+        } else {
+            &mut accepted
+        };
+        *count += 1;
+        if *count > KEPT {
+            remove(folder, &found.name)?;
+            removed.push(found.name);
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    struct World {
+        folder: tempfile::TempDir,
+        key: DeviceKey,
+        keyring: Keyring,
+    }
+
+    const BASE: Digest = Digest::from_bytes([7; 32]);
+
+    fn world() -> World {
+        let key = DeviceKey::generate().unwrap();
+        let keyring = Keyring::default()
+            .with_device(&key.certificate_bytes().unwrap())
+            .unwrap();
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            key,
+            keyring,
+        }
+    }
+
+    impl World {
+        fn path(&self) -> &Path {
+            self.folder.path()
+        }
+
+        fn add(&self, name: &str) -> Digest {
+            let mut content = tempfile::tempfile().unwrap();
+            write!(content, "not read by the store: {name}").unwrap();
+            let label = Label {
+                name: name.into(),
+                version: "1".into(),
+                sequence: 1,
+                base: BASE,
+            };
+            add(self.path(), &content, &label, &self.key).unwrap()
+        }
+
+        fn refused(&self, name: &str) -> String {
+            open(self.path(), name, &self.keyring, BASE, None).unwrap_err()
+        }
+
+        fn names(&self) -> Vec<String> {
+            list(self.path()).unwrap().into_iter().map(|f| f.name).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_added_is_attested_by_the_device_and_verified_on_the_descriptor() {
+        let world = world();
+        let digest = world.add("night-1");
+        let checked = attested(world.path(), "night-1", &world.keyring).unwrap();
+        assert_eq!(
+            (checked.attestation.sha256, checked.attestation.base),
+            (digest, Some(BASE))
+        );
+        let mut verified = open(world.path(), "night-1", &world.keyring, BASE, Some(digest)).unwrap();
+        let mut text = String::new();
+        verified.file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "not read by the store: night-1");
+        // The same name again is another adapter.
+        assert_eq!(world.add("night-1"), digest);
+        assert_eq!(world.names(), ["night-1"]);
+    }
+
+    #[test]
+    fn another_base_another_content_and_no_signature_are_refused_by_name() {
+        let world = world();
+        let digest = world.add("a");
+        let other = open(
+            world.path(),
+            "a",
+            &world.keyring,
+            Digest::from_bytes([8; 32]),
+            None,
+        );
+        assert!(
+            other
+                .unwrap_err()
+                .starts_with("wrong-base: failed to accept the adapter")
+        );
+        let other = open(world.path(), "a", &world.keyring, BASE, Some(BASE));
+        assert!(other.unwrap_err().starts_with("wrong-digest"));
+        let stranger = Keyring::default();
+        assert!(
+            open(world.path(), "a", &stranger, BASE, None)
+                .unwrap_err()
+                .starts_with("unknown-signer")
+        );
+        std::fs::write(world.path().join("a.gguf"), "not read by the store: b").unwrap();
+        assert!(world.refused("a").starts_with("wrong-digest"));
+        std::fs::write(world.path().join("a.gguf"), "short").unwrap();
+        assert!(world.refused("a").starts_with("wrong-size"));
+        std::fs::remove_file(world.path().join("a.toml.asc")).unwrap();
+        assert!(world.refused("a").starts_with("no-signature"));
+        assert!(world.refused("none").starts_with("missing-file"));
+        assert!(digest != BASE);
+    }
+
+    #[test]
+    fn a_rejected_one_has_no_document_and_cannot_be_opened() {
+        let world = world();
+        let mut content = tempfile::tempfile().unwrap();
+        content.write_all(b"x").unwrap();
+        // Also where an accepted one had the name.
+        world.add("night-2");
+        add_unsigned(world.path(), &content, "night-2").unwrap();
+        assert!(world.refused("night-2").starts_with("missing-file"));
+        let files = export(world.path(), "night-2").unwrap();
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn the_newest_are_kept_of_each_kind_and_what_is_needed_always() {
+        let world = world();
+        let begin = SystemTime::now();
+        for n in 0..70_u64 {
+            let name = format!("n{n:02}");
+            world.add(&name);
+            let written = begin + std::time::Duration::from_secs(n);
+            let file = File::options()
+                .write(true)
+                .open(world.path().join(format!("{name}.gguf")));
+            file.unwrap().set_modified(written).unwrap();
+        }
+        std::fs::write(world.path().join(".n99.gguf.new"), "half").unwrap();
+        std::fs::write(world.path().join("README"), "x").unwrap();
+        let rejected = |name: &str| name.ends_with('0') || name.ends_with('1');
+        let removed = prune(world.path(), |name| name == "n02", rejected).unwrap();
+        // 14 of 70 were rejected; of the other 56 the oldest 26 go, but for the one that is needed.
+        assert_eq!(removed.len(), 25);
+        assert!(removed.iter().all(|name| !rejected(name) && name != "n02"));
+        assert_eq!(world.names().len(), 45);
+        assert!(world.names().contains(&"n02".to_owned()));
+        let left = std::fs::read_dir(world.path()).unwrap().count();
+        assert_eq!(left, 45 * 3 + 1);
+        assert!(prune(world.path(), |_| false, |_| false).unwrap().len() == 15);
+    }
+
+    #[test]
+    fn no_name_leaves_the_store() {
+        let world = world();
+        world.add("a");
+        for name in ["../a", "", ".a", "a/b", &"x".repeat(81)] {
+            assert!(export(world.path(), name).unwrap_err().contains("no name"));
+            let content = tempfile::tempfile().unwrap();
+            assert!(add_unsigned(world.path(), &content, name).is_err());
+        }
+        assert!(export(world.path(), "b").unwrap_err().contains("there is none"));
+        std::os::unix::fs::symlink("a.gguf", world.path().join("link.gguf")).unwrap();
+        assert!(export(world.path(), "link").is_err());
+        assert_eq!(export(world.path(), "a").unwrap().len(), 3);
+    }
+}
