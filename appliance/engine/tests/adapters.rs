@@ -7,80 +7,12 @@
 
 mod support;
 
-use std::fs::File;
-
 use sarai_wire::adapter::{Adapter, AdapterOrder, Apply, MOST_LOADED};
 use sarai_wire::birth::{EngineParams, ToEngine};
 use sarai_wire::engine::{ErrorKind, Generate};
 use sarai_wire::memory::Ease;
-use support::{Arch, Engine, Lora, LoraFlaw, Outcome, Tiny, descriptor, one_cpu, small, user};
-
-/// An adapter and its file.
-struct Made {
-    which: Adapter,
-    file: File,
-}
-
-impl Made {
-    /// Named by a digit.
-    fn of(lora: &Lora, digit: &str) -> Self {
-        Self {
-            which: Adapter {
-                digest: digit.repeat(64),
-                version: format!("night-{digit}"),
-            },
-            file: descriptor(&lora.bytes()),
-        }
-    }
-
-    fn load(&self, engine: &Engine) {
-        let answer = engine.order(self.loading(), Some(&self.file));
-        assert_eq!(answer.refused, None);
-        assert!(
-            answer
-                .loaded
-                .iter()
-                .any(|l| l.adapter == self.which && l.bytes > 0)
-        );
-    }
-
-    fn loading(&self) -> AdapterOrder {
-        AdapterOrder::Load {
-            adapter: self.which.clone(),
-        }
-    }
-
-    fn exactly(&self, request: Generate) -> Generate {
-        let digest = Some(self.which.digest.clone());
-        Generate {
-            apply: Apply::Exactly { digest },
-            ..request
-        }
-    }
-}
-
-fn put_to_use(engine: &Engine, made: Option<&Made>) {
-    let digest = made.map(|made| made.which.digest.clone());
-    let answer = engine.order(AdapterOrder::Use { digest }, None);
-    assert_eq!(answer.refused, None);
-    assert_eq!(answer.used(), made.map(|made| &made.which));
-    assert_eq!(engine.info().adapter, made.map(|made| made.which.clone()));
-}
-
-fn without(request: Generate) -> Generate {
-    Generate {
-        apply: Apply::Exactly { digest: None },
-        ..request
-    }
-}
-
-/// What was sampled, and how likely each token was, bit for bit.
-fn exactly(outcome: &Outcome) -> Vec<(Vec<u8>, u32)> {
-    let tokens = outcome.tokens.iter();
-    tokens
-        .map(|token| (token.bytes.clone(), token.logprob.to_bits()))
-        .collect()
-}
+use support::adapters::{Made, exactly, put_to_use, without};
+use support::{Arch, Engine, Lora, LoraFlaw, Tiny, descriptor, one_cpu, small, user};
 
 /// What a request is answered when the prompt is in the cache already, as it is for whoever asks later.
 fn warm(engine: &Engine, request: &Generate) -> Vec<(Vec<u8>, u32)> {

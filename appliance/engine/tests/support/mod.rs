@@ -28,6 +28,7 @@ use sarai_wire::engine::{
 };
 use sarai_wire::frame::{self, FrameError};
 
+pub mod adapters;
 #[path = "../../../../tests/src/born.rs"]
 mod born;
 #[path = "../../../../tests/src/gguf.rs"]
