@@ -148,7 +148,7 @@ fn open(app: &Shared, role: Role) -> Result<Model, TrustError> {
 /// Lets go of the pages that hashing brought in. They are billed to this process's group, and would be for as long as
 /// they stay: the engine, which reads them next, is billed for what it uses itself. Pages that an engine has mapped
 /// already stay, and stay billed to it.
-fn hand_over(file: &std::fs::File) {
+pub fn hand_over(file: &std::fs::File) {
     // Advice: what the kernel keeps all the same, the supervisor's group can be made to give up at any time.
     let _ = nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

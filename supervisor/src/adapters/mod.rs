@@ -97,6 +97,7 @@ fn open(app: &Shared, name: &str) -> Result<Opened, String> {
     let mut files = Vec::new();
     for service in services(app, base) {
         let verified = store::open(&folder, name, &keyring, base, None).map_err(refused)?;
+        hand_over(app, &verified.file);
         which = Some(Adapter {
             digest: verified.attestation.sha256.to_string(),
             version: verified.attestation.version,
@@ -264,6 +265,13 @@ async fn finish(
     })
 }
 
+/// What hashing brought into memory is billed to whoever reads it next.
+fn hand_over(app: &Shared, file: &File) {
+    if app.tree.is_some() {
+        models::hand_over(file);
+    }
+}
+
 /// Verifies one that is remembered.
 fn verified(app: &Shared, base: Digest, named: &Named) -> Result<(Adapter, OwnedFd), String> {
     let refused = |why: String| format!("use the adapter {:?}: {why}", named.name);
@@ -271,6 +279,7 @@ fn verified(app: &Shared, base: Digest, named: &Named) -> Result<(Adapter, Owned
     let sha256 = named.sha256.parse().ok();
     let verified =
         store::open(&app.layout.adapters(), &named.name, &keyring, base, sha256).map_err(refused)?;
+    hand_over(app, &verified.file);
     let which = Adapter {
         digest: verified.attestation.sha256.to_string(),
         version: verified.attestation.version,

@@ -118,8 +118,16 @@ pub fn finish_reason(finish: Finish) -> &'static str {
 
 /// Name of the weights that answered: changes when they change.
 pub fn fingerprint(outcome: &Outcome) -> Option<String> {
-    let digest = outcome.answer.source.digest.get(..12)?;
-    Some(format!("fp_{digest}"))
+    let source = &outcome.answer.source;
+    let digest = source.digest.get(..12)?;
+    let adapter = source
+        .adapter
+        .as_ref()
+        .and_then(|adapter| adapter.digest.get(..12));
+    Some(match adapter {
+        Some(adapter) => format!("fp_{digest}_{adapter}"),
+        None => format!("fp_{digest}"),
+    })
 }
 
 /// The `usage` member.

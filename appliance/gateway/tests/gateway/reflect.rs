@@ -127,6 +127,7 @@ fn a_revision_asks_for_the_adapter_of_its_draft_and_the_answer_says_whose_it_is(
         body["omni_loop"]["adapter"],
         json!({"digest": "bbbbbbbbbbbb", "version": "night-b"})
     );
+    assert_eq!(body["system_fingerprint"], "fp_0123456789ab_bbbbbbbbbbbb");
     // Another request begins anew, and no client chooses.
     let wished = json!({"apply": {"which": "exactly", "digest": null}, "adapter": "a"});
     let refused = world.client.chat(&wished);
