@@ -250,9 +250,11 @@ async fn answer(app: &App, request: Request) -> Reply {
         Request::AdaptersUse { name } => changed(adapters::put_to_use(app, &name).await),
         Request::AdaptersRollback { engine } => changed(adapters::roll_back(app, &engine).await),
         Request::AdaptersNone { engine } => changed(adapters::use_none(app, &engine).await),
-        Request::Logs { .. } | Request::Audit | Request::Feedback | Request::AdaptersExport { .. } => Reply::Error {
-            message: "this is answered otherwise".to_owned(),
-        },
+        Request::Logs { .. } | Request::Audit | Request::Feedback | Request::AdaptersExport { .. } => {
+            Reply::Error {
+                message: "this is answered otherwise".to_owned(),
+            }
+        }
     }
 }
 
