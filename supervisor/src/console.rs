@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use sarai_wire::control::{ServiceState, Status};
+use sarai_wire::control::{ModelStatus, ServiceState, ServiceStatus, Status};
 use tokio::sync::Mutex;
 
 use crate::app::App;
 use crate::layout::{Layout, Mode};
-use crate::service::plain;
+use crate::problems::lock;
+use crate::service::{GATEWAY, plain};
 use crate::spawn::{self, Output, Spec};
 use crate::{network, status, tasks};
 
 /// The admin's command; without arguments it is a prompt.
 const PROMPT: &str = "/usr/bin/sarai";
+/// What the names of the engines' services begin with; the model's role follows.
+const ENGINES: &str = "engine-";
 /// What has a shell, in an image that was built with one.
 const BUSYBOX: &str = "/bin/busybox";
 /// Longest time the console shows progress before it turns into a prompt.
@@ -68,16 +71,24 @@ fn debug_shell(layout: &Layout) -> bool {
 
 /// Whether there is an outcome: it serves, or what does not is not about to.
 fn settled(app: &App) -> bool {
-    if status::ready(app) {
-        return true;
-    }
-    let services = app.board.list();
-    let final_state = |s: ServiceState| matches!(s, ServiceState::Stopped | ServiceState::CrashLoop);
-    let engines: Vec<_> = services
-        .iter()
-        .filter(|s| s.name.starts_with("engine-"))
-        .collect();
-    !engines.is_empty() && engines.iter().all(|s| final_state(s.state))
+    status::ready(app) || is_final(&app.board.list(), &lock(&app.models))
+}
+
+/// Whether nothing is about to change by itself: the gateway has come up, or will not; each engine is stopped, keeps
+/// ending, or waits for a model that was looked for and may not be loaded.
+fn is_final(services: &[ServiceStatus], models: &[ModelStatus]) -> bool {
+    let over = |state| matches!(state, ServiceState::Stopped | ServiceState::CrashLoop);
+    let waits_in_vain = |service: &ServiceStatus| {
+        service.state == ServiceState::Waiting
+            && models.iter().any(|model| {
+                service.name.strip_prefix(ENGINES) == Some(model.role.as_str()) && model.refused.is_some()
+            })
+    };
+    let mut engines = services.iter().filter(|s| s.name.starts_with(ENGINES)).peekable();
+    let gateway = services.iter().find(|s| s.name == GATEWAY);
+    gateway.is_none_or(|s| s.state == ServiceState::Ready || over(s.state))
+        && engines.peek().is_some()
+        && engines.all(|s| over(s.state) || waits_in_vain(s))
 }
 
 /// What stands above the prompt.
@@ -176,6 +187,59 @@ mod tests {
     fn a_name_that_is_no_terminal_gets_no_prompt() {
         assert!(open(&PathBuf::from("/dev/null")).is_err());
         assert!(open(&PathBuf::from("/dev/nonexistent")).is_err());
+    }
+
+    fn service(name: &str, state: ServiceState) -> ServiceStatus {
+        ServiceStatus {
+            name: name.to_owned(),
+            state,
+            pid: None,
+            restarts: 0,
+            last_exit: None,
+            cpus: Vec::new(),
+            rss: None,
+            last_pong_ms: None,
+            user: String::new(),
+            sandbox: Vec::new(),
+        }
+    }
+
+    fn model(role: &str, refused: Option<&str>) -> ModelStatus {
+        ModelStatus {
+            role: role.to_owned(),
+            file: "m.gguf".to_owned(),
+            model: None,
+            version: None,
+            digest: None,
+            signer: None,
+            verified_by: None,
+            refused: refused.map(str::to_owned),
+            adapter: None,
+        }
+    }
+
+    #[test]
+    fn a_machine_without_its_models_has_an_outcome_once_they_were_looked_for() {
+        use ServiceState::{CrashLoop, Ready, Starting, Stopped, Waiting};
+        let missing = [
+            model("primary", Some("missing-file")),
+            model("fallback", Some("missing-file")),
+        ];
+        let states = |gateway, primary, fallback| {
+            [
+                service("gateway", gateway),
+                service("engine-primary", primary),
+                service("engine-fallback", fallback),
+            ]
+        };
+        assert!(is_final(&states(Ready, Waiting, Waiting), &missing));
+        assert!(is_final(&states(CrashLoop, Stopped, Waiting), &missing));
+        // The gateway comes up; one engine was not looked at yet, or is about to serve.
+        assert!(!is_final(&states(Starting, Waiting, Waiting), &missing));
+        let one = [model("primary", None), missing[1].clone()];
+        assert!(!is_final(&states(Ready, Waiting, Waiting), &one));
+        assert!(!is_final(&states(Ready, Stopped, Starting), &missing));
+        assert!(!is_final(&[], &missing));
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl Image {
             bus: Bus::default(),
             card: Card::default(),
             firmware: false,
-            append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10 quiet".to_owned(),
+            // SysRq, so that a test can tell a machine that waits from one that stands still.
+            append: "rdinit=/usr/lib/sarai/sarai-supervisor panic=10 quiet sysrq_always_enabled".to_owned(),
             memory: 1536,
             cpus: 2,
         }

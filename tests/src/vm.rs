@@ -270,6 +270,21 @@ impl Vm {
         self.keyboard.flush().context("type at the console")
     }
 
+    /// Has the kernel inside do what a key of SysRq stands for: a break on the serial line, then the key. The machine's
+    /// command line must have switched that on.
+    pub fn sysrq(&mut self, key: char) -> Result<()> {
+        self.qmp("chardev-send-break", &json!({"id": "serial0"}))?;
+        write!(self.keyboard, "{key}").context("type at the console")?;
+        self.keyboard.flush().context("type at the console")
+    }
+
+    /// Whether the kernel inside still takes interrupts: `h` has it list what SysRq offers, whatever processes do.
+    pub fn kernel_answers(&mut self, deadline: Duration) -> Result<bool> {
+        let from = self.screen().len();
+        self.sysrq('h')?;
+        Ok(self.wait_for_after(from, "sysrq: HELP", deadline).is_ok())
+    }
+
     /// One QMP command, for example `system_powerdown`.
     pub fn qmp(&self, command: &str, arguments: &Value) -> Result<Value> {
         let stream = UnixStream::connect(&self.qmp).context("reach QEMU's monitor")?;

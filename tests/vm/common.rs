@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sarai_tests::client::Client;
@@ -16,6 +16,10 @@ use serde_json::{Value, json};
 pub const PROMPT: &str = "sarai> ";
 /// From power-on to the prompt. It takes some 20 s on an idle machine.
 pub const BOOT: Duration = Duration::from_secs(600);
+/// A console that has not changed for so long is asked why.
+const STILL: Duration = Duration::from_secs(120);
+/// A kernel that is alive says so within that.
+const ANSWER: Duration = Duration::from_secs(30);
 /// From the order to the end.
 pub const OFF: Duration = Duration::from_secs(120);
 /// One command at the prompt.
@@ -56,11 +60,54 @@ pub struct Booted {
     pub console: String,
 }
 
+/// Powers on and waits for the prompt. Gives where on the screen that ends.
+///
+/// A console that stays as it is for long is asked why. Where the kernel answers, processes wait for something, and
+/// what they wait for is part of the error in the end. Where it does not even take an interrupt, the emulated machine
+/// stands still: that is said, and it is powered on anew, once.
+fn to_the_prompt(machine: &Machine) -> Result<(Vm, usize)> {
+    let mut vm = Vm::boot(machine)?;
+    let (mut begun, mut again) = (Instant::now(), false);
+    loop {
+        let seen = vm.screen().len();
+        let late = match vm.wait_for(PROMPT, STILL) {
+            Ok(end) => return Ok((vm, end)),
+            Err(late) => late,
+        };
+        if vm.screen().len() > seen && begun.elapsed() < BOOT {
+            continue;
+        }
+        // There is nobody to ask once the machine has ended.
+        let Ok(answers) = vm.kernel_answers(ANSWER) else {
+            return Err(late);
+        };
+        if !answers && !again {
+            let registers = vm.qmp(
+                "human-monitor-command",
+                &json!({"command-line": "info registers -a"}),
+            )?;
+            eprintln!(
+                "the emulated machine stands still and is powered on anew; it ended with:\n{}\n{}",
+                vm.tail(),
+                registers.as_str().unwrap_or_default()
+            );
+            vm = Vm::boot(machine)?;
+            (begun, again) = (Instant::now(), true);
+        } else if begun.elapsed() >= BOOT {
+            // Blocked tasks, and what each CPU does.
+            for key in ['w', 'l'] {
+                vm.sysrq(key)?;
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            return Err(late.context(vm.tail()));
+        }
+    }
+}
+
 impl Booted {
     /// Powers on and waits for the prompt.
     pub fn new(machine: &Machine) -> Result<Self> {
-        let vm = Vm::boot(machine)?;
-        let end = vm.wait_for(PROMPT, BOOT)?;
+        let (vm, end) = to_the_prompt(machine)?;
         let console = vm.screen()[..end].to_owned();
         Ok(Self { vm, console })
     }

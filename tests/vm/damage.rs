@@ -9,7 +9,7 @@ use std::time::Duration;
 use sarai_tests::image::Image;
 use sarai_tests::tree;
 use sarai_tests::vm::copy_disk;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{Booted, COMMAND, OFF, SETTINGS, ask, ask_until_answered, pair};
 
@@ -81,6 +81,11 @@ fn without_a_data_disk_or_with_a_damaged_one_the_machine_comes_up_and_says_so() 
     assert_eq!(ready.status, 503, "{}", ready.body);
     let refused = ask(&client).unwrap_err().to_string();
     assert!(refused.contains("status 503"), "{refused}");
+    // What tells a machine that waits from one that stands still.
+    assert!(booted.vm.kernel_answers(COMMAND).unwrap());
+    booted.vm.qmp("stop", &Value::Null).unwrap();
+    assert!(!booted.vm.kernel_answers(Duration::from_secs(5)).unwrap());
+    booted.vm.qmp("cont", &Value::Null).unwrap();
     booted.vm.type_line("poweroff").unwrap();
     booted.vm.wait_for_power_off(OFF).unwrap();
 

@@ -113,6 +113,14 @@ impl Slot {
         }
     }
 
+    /// Whether its client has had a part of the answer.
+    pub fn is_heard(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| match &active.work {
+            Work::Generate(generating) => generating.first.is_some(),
+            Work::Score(_) => false,
+        })
+    }
+
     /// Ends the request with its figures; an answer for `reason`.
     pub fn finish(&mut self, reason: FinishReason) {
         let Some(active) = self.active.take() else { return };

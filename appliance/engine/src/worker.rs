@@ -32,7 +32,7 @@ use crate::slot::{Active, Slot, Work, count};
 use crate::speculation::Costs;
 use crate::turns::Turns;
 
-/// How long running requests may go on after a stop.
+/// How long requests that have a token already may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Tells the supervisor something.
@@ -125,9 +125,14 @@ impl<'model> Worker<'model> {
                 return Ok(());
             }
             self.drop_cancelled();
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if let Some(deadline) = deadline {
+                let over = Instant::now() >= deadline;
+                // Whoever has heard nothing yet loses nothing by asking elsewhere, and waits no longer than those in
+                // the queue.
                 for slot in &mut self.slots {
-                    slot.fail(stopping());
+                    if over || !slot.is_heard() {
+                        slot.fail(stopping());
+                    }
                 }
             }
             if let Some(change) = self.easing.due(self.running()) {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sarai_wire::birth::{EngineParams, FromEngine, ToEngine};
 use sarai_wire::engine::{ErrorKind, Event, FinishReason, Generate, Request};
@@ -233,6 +233,37 @@ fn a_stop_lets_running_requests_end_and_refuses_waiting_ones() {
     engine.tell(&ToEngine::Stop);
     waiting.finish().refused(ErrorKind::Stopping);
     assert_eq!(running.finish().done().finish_reason, FinishReason::Length);
+    assert_eq!(engine.wait().code(), Some(0));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_prompt() {
+    let mut engine = Engine::slow(EngineParams {
+        context: 65_536,
+        slots: 2,
+        ..roomy()
+    });
+    let mut heard = engine.connect();
+    heard.send(endless("a"));
+    heard.first_token();
+    // Read while the neighbour gets its answer: longer than what runs has after a stop.
+    let mut reading = engine.connect();
+    reading.send(Generate {
+        client: "b".into(),
+        ..user(&"x ".repeat(15_000))
+    });
+    engine.wait_for(0, 2);
+    engine.tell(&ToEngine::Stop);
+    let begun = Instant::now();
+    reading.finish().refused(ErrorKind::Stopping);
+    let refused = begun.elapsed();
+    heard.finish().refused(ErrorKind::Stopping);
+    // The one goes at once, the other when its time is over.
+    assert!(
+        refused * 2 < begun.elapsed(),
+        "{refused:?} of {:?}",
+        begun.elapsed()
+    );
     assert_eq!(engine.wait().code(), Some(0));
 }
 

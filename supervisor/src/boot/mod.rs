@@ -169,6 +169,11 @@ pub fn run(steps: &Steps<'_>, layout: &Layout, hostname: &str, found: &Found) ->
         said
     });
     steps.run("entropy", || entropy::feed(&layout.state().join(entropy::FILE)));
-    steps.run("sysctl", || Ok(sysctls::apply(Path::new("/proc/sys"))));
+    steps.run("sysctl", || {
+        Ok(sysctls::apply(
+            Path::new("/proc/sys"),
+            crate::status::machine_memory().0,
+        ))
+    });
     oldest
 }

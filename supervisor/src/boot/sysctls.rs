@@ -27,14 +27,25 @@ const SETTINGS: [(&str, &str); 17] = [
     ("net/ipv6/conf/all/accept_redirects", "0"),
 ];
 
-/// Writes every setting the kernel has.
-pub fn apply(base: &Path) -> String {
-    let missing: Vec<&str> = SETTINGS
-        .iter()
-        .filter(|(name, value)| write(&base.join(name), value).is_err())
-        .map(|(name, _)| *name)
-        .collect();
-    let set = SETTINGS.len() - missing.len();
+/// Memory that the kernel keeps free for itself.
+const RESERVE: &str = "vm/min_free_kbytes";
+
+/// What the kernel keeps free, KiB, on a machine with `memory` bytes: its own formula, the square root of 16 times the
+/// memory in KiB, within its own bounds (`calculate_min_free_kbytes` in `mm/page_alloc.c`). With transparent huge pages
+/// it raises that to several times as much, so that more of them can be had at once; here that memory is part of what
+/// models run in, and the engine takes its huge pages when it starts.
+fn reserve(memory: u64) -> u64 {
+    (memory / 1024 * 16).isqrt().clamp(128, 262_144)
+}
+
+/// Writes every setting the kernel has. The machine has `memory` bytes.
+pub fn apply(base: &Path, memory: u64) -> String {
+    let reserve = reserve(memory).to_string();
+    let all = SETTINGS.into_iter().chain([(RESERVE, reserve.as_str())]);
+    let (set, missing): (Vec<_>, Vec<_>) =
+        all.partition(|(name, value)| write(&base.join(name), value).is_ok());
+    let set = set.len();
+    let missing: Vec<&str> = missing.into_iter().map(|(name, _)| name).collect();
     if missing.is_empty() {
         format!("{set} set")
     } else {
@@ -52,11 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_kernel_keeps_a_part_of_the_memory_that_falls_with_its_size() {
+        // 16 GiB, 2 GiB, and what no machine has.
+        assert_eq!(reserve(16 << 30), 16_384);
+        assert_eq!(reserve(2 << 30), 5792);
+        assert_eq!((reserve(0), reserve(u64::MAX)), (128, 262_144));
+    }
+
+    #[test]
     fn settings_the_kernel_lacks_are_listed() {
         let base = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(base.path().join("kernel")).unwrap();
         std::fs::write(base.path().join("kernel/panic"), "0").unwrap();
-        let said = apply(base.path());
+        let said = apply(base.path(), 1 << 30);
         assert!(
             said.starts_with("1 set, not there:") && said.contains("net/ipv4/tcp_syncookies"),
             "{said}"

@@ -90,6 +90,12 @@ impl Terminal {
         panic!("{text:?} did not come; the screen shows {:?}", self.unread);
     }
 
+    /// Forgets what was shown so far, once nothing has come for a while: the line as it was typed among it.
+    pub fn forget(&mut self) {
+        while self.screen.recv_timeout(Duration::from_millis(300)).is_ok() {}
+        self.unread.clear();
+    }
+
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
