@@ -12,6 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import boot_checks
+from boot_checks import Failed
+
 DISKS = {
     "virtio": ["virtio-blk-pci,drive=disk"],
     "ahci": ["ich9-ahci,id=sata", "ide-hd,drive=disk,bus=sata.0"],
@@ -28,10 +31,6 @@ STAGES = [("firmware", b"BdsDxe: starting"), ("kernel", b"SARAi "), ("prompt", P
 MOST_USED = 120
 # Most that the console is read, bytes.
 MAX_CONSOLE = 16 << 20
-
-
-class Failed(Exception):
-    """Why it did not work, in words for a person."""
 
 
 class Machine:
@@ -114,15 +113,16 @@ def disk_of(image, folder, size):
     return disk
 
 
-def command_of(options, disk, firmware):
-    """How QEMU is started."""
+def command_of(options, disk, firmware, ports):
+    """How QEMU is started; ports of this machine lead to the guest's SSH and HTTPS."""
     accel = "kvm" if options.kvm else "tcg,thread=multi"
     command = [
         "qemu-system-x86_64", "-name", "sarai", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "q35", "-accel", accel, "-cpu", "host" if options.kvm else "max", "-smp", str(options.cpus),
         "-m", f"{options.memory}M", "-bios", firmware, "-serial", "stdio", "-monitor", "none",
         "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
-        "-drive", f"file={disk},format=raw,if=none,id=disk,discard=unmap", "-netdev", "user,id=lan",
+        "-drive", f"file={disk},format=raw,if=none,id=disk,discard=unmap",
+        "-netdev", f"user,id=lan,hostfwd=tcp:127.0.0.1:{ports[0]}-:22,hostfwd=tcp:127.0.0.1:{ports[1]}-:443",
         "-device", f"{CARDS[options.net]},netdev=lan",
     ]  # fmt: skip
     for device in DISKS[options.disk]:
@@ -130,9 +130,25 @@ def command_of(options, disk, firmware):
     return command
 
 
+def checked(options, machine, ports, status, folder):
+    """What else was to be shown; returns what came of each."""
+    shown = {}
+    if options.ntp:
+        shown["ntp"] = boot_checks.told_the_time(machine, options.timeout)
+    if options.ssh:
+        over_ssh = boot_checks.ssh(ports[0], options.ssh, status["ssh_fingerprint"], folder)
+        shown["ssh"] = f"status of {over_ssh['hostname']} read"
+    if options.ask:
+        shown["ask"] = boot_checks.answer(machine, ports[1], options.timeout)
+    for what, outcome in shown.items():
+        print(f"{what}: {outcome}")
+    return shown
+
+
 def boot(options, disk, firmware, log, which):
     """One boot from power-on to power-off; returns its figures."""
-    machine = Machine(command_of(options, disk, firmware), log)
+    ports = [boot_checks.free_port(), boot_checks.free_port()]
+    machine = Machine(command_of(options, disk, firmware, ports), log)
     try:
         figures, at, before = {"boot": which}, 0, 0.0
         for name, text in STAGES:
@@ -148,6 +164,7 @@ def boot(options, disk, firmware, log, which):
             raise Failed(f"status --json is no JSON ({error}): {status}") from error
         memory = figures["status"]["memory"]
         figures["used_mib"] = round((memory["total"] - memory["available"]) / (1 << 20), 1)
+        figures.update(checked(options, machine, ports, figures["status"], disk.parent))
         if options.show:
             print(machine.command("status", options.timeout))
         machine.off(options.timeout)
@@ -170,6 +187,9 @@ def main(arguments):
     parser.add_argument("--firmware")
     parser.add_argument("--kvm", action="store_true")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--ssh", type=Path)
+    parser.add_argument("--ntp", action="store_true")
+    parser.add_argument("--ask", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--log", type=Path)
     options = parser.parse_args(arguments)
@@ -177,11 +197,13 @@ def main(arguments):
         firmware = options.firmware or next((f for f in FIRMWARES if Path(f).is_file()), None)
         if firmware is None:
             raise Failed("no UEFI firmware; on Debian: apt-get install ovmf")
+        if options.ntp:
+            boot_checks.TimeServer()
         with tempfile.TemporaryDirectory() as folder:
             disk = disk_of(options.image, folder, options.size << 30)
             with open(options.log or Path(folder) / "console", "wb") as log:
                 table = [boot(options, disk, firmware, log, which) for which in range(1, options.boots + 1)]
-    except (Failed, OSError, subprocess.CalledProcessError) as error:
+    except (Failed, OSError, subprocess.SubprocessError) as error:
         print(f"boot-image: {error}", file=sys.stderr)
         return 1
     print(f"{options.image.name}: {options.disk} disk, {options.net} network, {options.memory} MiB, seconds")
