@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::layout::Layout;
 use crate::logs::Logs;
 use crate::problems::Problems;
+use crate::watchdog;
 
 use disk::Found;
 
@@ -49,6 +50,7 @@ impl<'a> Steps<'a> {
     /// Runs one step; its outcome is a line of the log. Not even a panic ends the boot.
     pub fn run(&self, name: &str, step: impl FnOnce() -> Result<String, String>) -> bool {
         let begun = Instant::now();
+        watchdog::boot_goes_on();
         let outcome =
             catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| Err("the step panicked".to_owned()));
         let ms = begun.elapsed().as_millis();
@@ -76,6 +78,7 @@ pub fn console() -> Option<File> {
 /// text of that file.
 pub fn first(steps: &Steps<'_>) -> (Found, Option<String>) {
     steps.run("modules", || modules::load(Path::new(MODULES)));
+    steps.run("watchdog", watchdog::watch_boot);
     let mut found = Found::Nothing("it was not looked for".to_owned());
     steps.run("disk", || {
         found = disk::find();

@@ -165,7 +165,11 @@ fn run(mut command: Command, limit: Duration, good: impl Fn(i32) -> bool) -> Res
                 let _ = child.wait();
                 break None;
             }
-            None => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                // A large disk takes its time.
+                crate::watchdog::boot_goes_on();
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     };
     let said = fs::read(&words).unwrap_or_default();
