@@ -7,8 +7,9 @@ mod rung;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sarai_tests::appliance::Appliance;
 use sarai_tests::measure::arguments::Arguments;
 use sarai_tests::measure::figures::{Figure, Figures, Promise};
@@ -86,6 +87,11 @@ fn run() -> Result<bool> {
         Artifact::new("primary", "omni-noise", &args.omni, 2048)?,
         Artifact::new("fallback", "lfm2-noise", &args.lfm2, 2048)?,
     ];
+    // What serves at the last rung, as the only model of a machine: without the other one there is nothing to stop.
+    let alone = [Artifact {
+        role: "primary".into(),
+        ..both[1].clone()
+    }];
     let mut appliance = Appliance::prepare(&both, "").context("prepare an appliance")?;
     let few = (args.queries / 10).max(3);
     let mut plan = vec![Rung {
@@ -100,7 +106,7 @@ fn run() -> Result<bool> {
         for (name, context, models) in [
             ("2: context 1024", 1024, &both[..]),
             ("2: context 512", 512, &both[..]),
-            ("4: fallback alone", 2048, &both[1..]),
+            ("4: fallback alone", 2048, &alone[..]),
         ] {
             plan.push(Rung {
                 name: name.into(),
@@ -116,8 +122,25 @@ fn run() -> Result<bool> {
     for rung in &plan {
         eprintln!("rung {} …", rung.name);
         let result = rung::measure(&mut appliance, rung, args.budget);
-        measured.push(result.with_context(|| format!("measure rung {}", rung.name))?);
+        // Shown at once, and one that fails takes nothing from the others.
+        match &result {
+            Ok(measured) => {
+                let mut figures = Figures::default();
+                rows(&mut figures, &rung.name, measured);
+                eprint!("{figures}");
+            }
+            Err(error) => {
+                eprintln!("failed to measure rung {}: {error:#}", rung.name);
+                // Whatever is left of it.
+                drop(appliance.stop(Duration::from_secs(60)));
+            }
+        }
+        measured.push(result);
     }
+    let first = match measured.first() {
+        Some(Ok(first)) => first,
+        _ => bail!("measure the first rung: see above"),
+    };
     let single = if cpus.len() > 1 && cpus.len() < TARGET_CORES {
         eprintln!("one thread …");
         let rung = Rung {
@@ -130,29 +153,47 @@ fn run() -> Result<bool> {
                 ..plan_of(&both, cpus)
             }
         };
-        Some(rung::measure(&mut appliance, &rung, args.budget).context("measure one thread")?)
+        Some(rung::measure(&mut appliance, &rung, args.budget))
     } else {
         None
     };
 
     let mut figures = Figures::default();
+    let single = match single {
+        Some(Err(error)) => {
+            figures.push(unmeasured("one thread", &error));
+            None
+        }
+        Some(Ok(single)) => Some(single),
+        None => None,
+    };
     let model_bytes = std::fs::metadata(&args.omni)
         .context("read the model's size")?
         .len();
-    head(&mut figures, &args, cpus.len(), &speeds, &measured[0]);
-    first_rung(&mut figures, &measured[0], args.budget);
+    head(&mut figures, &args, cpus.len(), &speeds, first);
+    first_rung(&mut figures, first, args.budget);
     latency(
         &mut figures,
-        &measured[0],
+        first,
         single.as_ref(),
         cpus.len(),
         model_bytes,
         &speeds,
     );
     for (rung, measured) in plan.iter().zip(&measured) {
-        rows(&mut figures, &rung.name, measured);
+        match measured {
+            Ok(measured) => rows(&mut figures, &rung.name, measured),
+            Err(error) => figures.push(unmeasured(&format!("rung {}", rung.name), error)),
+        }
     }
     figures.publish(args.json.as_deref())
+}
+
+/// Something that should have been measured: a promise that is not kept.
+fn unmeasured(name: &str, error: &anyhow::Error) -> Figure {
+    Figure::new(format!("{name}: measured"), 0.0, "")
+        .promised(Promise::AtLeast(1.0))
+        .noted(format!("{error:#}").lines().next().unwrap_or_default())
 }
 
 fn plan_of<'a>(models: &'a [Artifact], cpus: &'a [usize]) -> Rung<'a> {
