@@ -17,6 +17,7 @@ use sarai_engine::llama::model::Model;
 use sarai_engine::llama::threadpool::{Threadpool, choose_cpus};
 use sarai_trainer::learner::{Learner, Sequence};
 use sarai_trainer::made_up::Shape;
+use sarai_trainer::merge::{Order, merge};
 use sarai_trainer::model::{Architecture, Base, LoraConfig, LoraModel, write_adapter};
 use sarai_trainer::quantised::Kind;
 use sarai_wire::birth::KvType;
@@ -119,6 +120,42 @@ fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) 
     );
 }
 
+/// Mean of the differences of two rows of figures.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
+}
+
+/// llama.cpp's surprise at each token by the base, by the base with an adapter, and by both merged; and what part of
+/// the update rounding took away.
+fn merged(file: &File, tokens: &[u32], strength: f32) -> ([Vec<f64>; 3], f64) {
+    let base = Arc::new(Base::map(file).unwrap());
+    let lora = LoraModel::new(&base, LoraConfig::default(), 2).unwrap();
+    let initial = lora.initial(1);
+    let values: Vec<f32> = initial.iter().copied().filter(|value| *value != 0.0).collect();
+    let parameters: Vec<f32> = (0..initial.len())
+        .map(|at| match initial[at] {
+            // No multiple of a row's length: the rows of B have nothing in common.
+            0.0 => strength * values[at * 7919 % values.len()],
+            value => value,
+        })
+        .collect();
+    let (mut adapter, mut bytes) = (Vec::new(), Vec::new());
+    write_adapter(&lora, &parameters, &mut adapter).unwrap();
+    let order = Order {
+        base: file,
+        base_digest: "",
+        adapter: &adapter,
+        adapter_digest: "",
+        threads: 2,
+    };
+    let lost = merge(order, &mut bytes, &mut |_, _| {}).unwrap().lost;
+    let model = Model::load(&BACKEND, file.try_clone().unwrap()).unwrap();
+    let without = reference(&model, tokens, None);
+    let with = reference(&model, tokens, Some(&adapter));
+    let merged = Model::load(&BACKEND, descriptor(&bytes)).unwrap();
+    ([without, with, reference(&merged, tokens, None)], lost)
+}
+
 /// Tokens that look random.
 fn tokens(count: u32) -> Vec<u32> {
     (0u32..count)
@@ -148,6 +185,38 @@ fn every_architecture_and_kind_is_computed_as_llama_cpp_does() {
                 3.0,
                 within,
             );
+        }
+    }
+}
+
+#[test]
+fn what_is_merged_is_computed_as_base_and_adapter_are() {
+    for architecture in Architecture::ALL {
+        for kind in Kind::ALL {
+            let shape = Shape {
+                embedding: 512,
+                feed_forward: 1024,
+                kinds: vec![kind],
+                ..Shape::tiny(architecture)
+            };
+            let mut bytes = Vec::new();
+            shape.write(&mut bytes).unwrap();
+            let ([without, with, merged], lost) = merged(&descriptor(&bytes), &tokens(100), 4.0);
+            let (change, off) = (apart(&without, &with), apart(&with, &merged));
+            println!("{architecture:?} {kind:?}: changes {change:.4}, merged off {off:.4}, lost {lost:.4}");
+            // Weights without a pattern are as sensitive to rounding as to the update. The coarser the kind, the more;
+            // an update that rounding took away would be off by all that it changes.
+            let within = match kind {
+                Kind::F32 | Kind::F16 | Kind::Bf16 => 0.03,
+                Kind::Q8_0 | Kind::Q6K => 0.15,
+                Kind::Q5_0 | Kind::Q5_1 | Kind::Q5K => 0.35,
+                _ => 0.6,
+            };
+            assert!(
+                off < within * change,
+                "{architecture:?} {kind:?}: {change}, off {off}"
+            );
+            assert!(lost < 0.02, "{architecture:?} {kind:?}: {lost}");
         }
     }
 }

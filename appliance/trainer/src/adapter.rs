@@ -8,7 +8,7 @@ use sarai_wire::training::TrainingConfig;
 
 use crate::Error;
 use crate::learner::{Learner, Loss, Sequence};
-use crate::model::{Base, LoraConfig, LoraModel, write_adapter};
+use crate::model::{Base, LoraConfig, LoraModel, read_adapter, write_adapter};
 use crate::training::session::Adapter;
 
 /// Does what the products do at their first call: they look for the sizes of the machine's caches among its files, and for
@@ -69,5 +69,9 @@ impl Adapter for Opened {
 
     fn write(&self, parameters: &[f32], mut to: &mut dyn Write) -> Result<(), Error> {
         write_adapter(&self.model, parameters, &mut to)
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
+        read_adapter(&self.model, bytes)
     }
 }

@@ -94,29 +94,36 @@ fn receive(socket: &OwnedFd) -> Result<Option<(TrainerStart, Files)>> {
         Ok((other, _)) => bail!("begin: the supervisor said {other:?} before it said start"),
         Err(error) => return Err(error).context("hear what to train"),
     };
-    let count = descriptors.len();
-    let Ok(files) = <[OwnedFd; FILES]>::try_from(descriptors) else {
-        bail!("take the files: {count} descriptors came, {FILES} were expected")
+    let (count, expected) = (descriptors.len(), FILES + usize::from(start.initial.is_some()));
+    let mut files = descriptors.into_iter().map(File::from);
+    let taken = std::array::from_fn(|_| files.next());
+    let [Some(base), Some(data), Some(output), Some(a), Some(b), initial] = taken else {
+        bail!("take the files: {count} descriptors came, {expected} were expected")
     };
-    let names = [
-        "base model",
-        "data set",
-        "adapter",
-        "checkpoint a",
-        "checkpoint b",
+    if count != expected {
+        bail!("take the files: {count} descriptors came, {expected} were expected");
+    }
+    let named = [
+        (&base, "base model"),
+        (&data, "data set"),
+        (&output, "adapter"),
+        (&a, "checkpoint a"),
+        (&b, "checkpoint b"),
     ];
-    let files = files.map(File::from);
-    for (file, name) in files.iter().zip(names) {
+    let named = named
+        .into_iter()
+        .chain(initial.as_ref().map(|file| (file, "adapter to go on from")));
+    for (file, name) in named {
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             bail!("take the files: the descriptor of the {name} is not a file");
         }
     }
-    let [base, data, output, a, b] = files;
     let files = Files {
         base,
         data,
         output,
         checkpoints: Some([a, b]),
+        initial,
     };
     Ok(Some((start, files)))
 }

@@ -25,6 +25,14 @@ impl Adapter for Bigram {
             source,
         })
     }
+
+    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, crate::Error> {
+        let floats = bytes.as_chunks::<4>().0;
+        if bytes.len() != 4 * self.parameters() {
+            return Err(crate::Error::AdapterFile("it is cut".into()));
+        }
+        Ok(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
 }
 
 /// Computes for ever, so that it is interrupted wherever a test does it.
@@ -61,6 +69,10 @@ impl Adapter for Slow {
 
     fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error> {
         self.0.write(parameters, to)
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, crate::Error> {
+        self.0.read(bytes)
     }
 }
 
@@ -118,12 +130,36 @@ impl Supervisor {
     }
 
     fn start(&self, config: TrainingConfig) {
+        self.start_from(config, None);
+    }
+
+    /// Starts it from an adapter of these bytes, said to have this digest.
+    fn start_from(&self, config: TrainingConfig, initial: Option<(&[u8], &str)>) {
         let start = ToTrainer::Start(Box::new(TrainerStart {
             base: BASE.into(),
             config,
+            initial: initial.map(|(_, digest)| digest.to_owned()),
         }));
-        let raw: Vec<RawFd> = self.files.iter().map(AsRawFd::as_raw_fd).collect();
+        let adapter = initial.map(|(bytes, _)| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file
+        });
+        let raw: Vec<RawFd> = self
+            .files
+            .iter()
+            .chain(&adapter)
+            .map(AsRawFd::as_raw_fd)
+            .collect();
         birth::send(self.socket.as_fd(), &start, &raw).unwrap();
+    }
+
+    /// What it wrote.
+    fn written(&self) -> Vec<u8> {
+        let (mut output, mut written) = (&self.files[2], Vec::new());
+        output.rewind().unwrap();
+        output.read_to_end(&mut written).unwrap();
+        written
     }
 
     fn hear(&self) -> FromTrainer {
@@ -193,18 +229,130 @@ fn from_its_start_to_an_adapter() {
         (20, 10, 0)
     );
     let outcome = supervisor.done();
+    let written = supervisor.written();
     assert!(supervisor.trainer.join().unwrap().unwrap());
     assert_eq!((outcome.ended, outcome.steps), (Ended::Finished, prepared.steps));
     assert!(outcome.held_out.unwrap() < outcome.held_out_before.unwrap());
-    let mut written = Vec::new();
-    let mut output = &supervisor.files[2];
-    output.rewind().unwrap();
-    output.read_to_end(&mut written).unwrap();
     assert_eq!(outcome.size, written.len() as u64);
     assert_eq!(outcome.size, prepared.parameters * 4);
-    let sum: [u8; 32] =
-        sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), &written)).into();
-    assert_eq!(outcome.sha256, crate::training::hex(&sum));
+    assert_eq!(outcome.sha256, sha256(&written));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    crate::training::hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes).into())
+}
+
+/// What a trainer that is started so says first, and what it has written at its end.
+fn trained_from(initial: Option<(&[u8], &str)>) -> (Vec<String>, Prepared, Vec<u8>) {
+    let supervisor = Supervisor::new(quick);
+    supervisor.start_from(config(), initial);
+    let mut notes = Vec::new();
+    let prepared = loop {
+        match supervisor.news() {
+            FromTrainer::Note { text } => notes.push(text),
+            FromTrainer::Ready(prepared) => break prepared,
+            other => panic!("{other:?}"),
+        }
+    };
+    supervisor.done();
+    let written = supervisor.written();
+    assert!(supervisor.trainer.join().unwrap().unwrap());
+    (notes, prepared, written)
+}
+
+#[test]
+fn what_was_learned_is_gone_on_from_bit_for_bit() {
+    use crate::training::{control::Control, data, packing::Pieces, run, state::State};
+    let (_, first, before) = trained_from(None);
+    let (notes, second, after) = trained_from(Some((&before, &sha256(&before))));
+    assert_eq!((first.continued, second.continued, notes.len()), (false, true, 0));
+    // The same by hand: a training whose numbers at its beginning are those of the adapter.
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&data()).unwrap();
+    let data = data::read(&file, BASE, 13).unwrap();
+    let (train, held_out) = (Pieces::new(&data.train, 32), Pieces::new(&data.held_out, 32));
+    let mut learner = Bigram::new(13, 3);
+    let state = State::new(learner.read(&before).unwrap());
+    let (control, begin) = (Control::default(), Instant::now());
+    let end = run::run(
+        run::Run {
+            learner: &mut learner,
+            config: &config(),
+            train: &train,
+            held_out: &held_out,
+            control: &control,
+            elapsed: &|| begin.elapsed(),
+            tell: &mut |_| {},
+            save: None,
+        },
+        state,
+    );
+    let run::End::Trained(trained) = end.unwrap() else {
+        panic!("it was stopped")
+    };
+    let mut expected = Vec::new();
+    learner.write(&trained.parameters, &mut expected).unwrap();
+    assert_eq!(after, expected);
+    assert_ne!(after, before);
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_said_and_it_begins_from_none() {
+    let (_, _, plain) = trained_from(None);
+    let good = sha256(&plain);
+    let cut = &plain[..plain.len() - 4];
+    let long = vec![0; plain.len() + (1 << 20) + 1];
+    for (bytes, digest, why) in [
+        (plain.as_slice(), "0".repeat(64), "not 0000"),
+        (&plain, String::new(), "its SHA-256 is"),
+        (cut, sha256(cut), "it is cut"),
+        (&long, sha256(&long), "more than the"),
+        (&[], sha256(&[]), "it is cut"),
+        (cut, good, "its SHA-256 is"),
+    ] {
+        let (notes, prepared, written) = trained_from(Some((bytes, &digest)));
+        assert!(notes.len() == 1 && notes[0].contains(why), "{why}: {notes:?}");
+        assert!(!prepared.continued);
+        assert_eq!(written, plain);
+    }
+}
+
+#[test]
+fn a_checkpoint_belongs_to_the_adapter_it_began_from() {
+    let (_, _, adapter) = trained_from(None);
+    let long = TrainingConfig {
+        epochs: 1000,
+        patience: 0,
+        ..config()
+    };
+    let digest = sha256(&adapter);
+    let from = Some((adapter.as_slice(), digest.as_str()));
+    let first = Supervisor::new(slow);
+    first.start_from(long.clone(), from);
+    assert!(first.ready().continued);
+    while first.ping().0 < 20 {}
+    first.tell(&ToTrainer::Stop);
+    let FromTrainer::Stopped { step, saved: true } = first.news() else {
+        panic!("it was not stopped in order")
+    };
+    first.trainer.join().unwrap().unwrap();
+    let second = Supervisor::with(first.files, slow);
+    second.start_from(long.clone(), from);
+    assert!(matches!(second.news(), FromTrainer::Note { text } if text.contains("it is older")));
+    let prepared = second.ready();
+    assert_eq!((prepared.resumed, prepared.continued), (step, true));
+    drop(second.socket);
+    second.trainer.join().unwrap().unwrap();
+    let third = Supervisor::with(second.files, slow);
+    third.start(long);
+    for _ in 0..2 {
+        assert!(
+            matches!(third.news(), FromTrainer::Note { text } if text.contains("it belongs to another setting"))
+        );
+    }
+    assert_eq!(third.ready().resumed, 0);
+    drop(third.socket);
+    third.trainer.join().unwrap().unwrap();
 }
 
 #[test]
@@ -277,16 +425,34 @@ fn what_cannot_be_trained_is_a_reason() {
     supervisor.tell(&ToTrainer::Pause);
     assert!(supervisor.refused().contains("before it said start"));
     let supervisor = Supervisor::new(quick);
-    let start = ToTrainer::Start(Box::new(TrainerStart {
-        base: BASE.into(),
-        config: config(),
-    }));
-    supervisor.tell(&start);
+    let start = |initial: Option<&str>| {
+        ToTrainer::Start(Box::new(TrainerStart {
+            base: BASE.into(),
+            config: config(),
+            initial: initial.map(str::to_owned),
+        }))
+    };
+    supervisor.tell(&start(None));
     assert!(
         supervisor
             .refused()
             .contains("0 descriptors came, 5 were expected")
     );
+    for (files, initial, why) in [
+        (5, Some(BASE), "5 descriptors came, 6 were expected"),
+        (6, None, "6 descriptors came, 5 were expected"),
+    ] {
+        let supervisor = Supervisor::new(quick);
+        let raw: Vec<RawFd> = supervisor
+            .files
+            .iter()
+            .cycle()
+            .map(AsRawFd::as_raw_fd)
+            .take(files)
+            .collect();
+        birth::send(supervisor.socket.as_fd(), &start(initial), &raw).unwrap();
+        assert!(supervisor.refused().contains(why), "{why}");
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub enum Error {
     /// The adapter's settings don't fit the base model.
     #[error("set up the adapter: {0}")]
     Adapter(String),
+    /// A file is no adapter, or not one that fits.
+    #[error("use the adapter: {0}")]
+    AdapterFile(String),
     /// A sequence or a vector of parameters doesn't fit the model.
     #[error("compute the loss: {0}")]
     Input(String),

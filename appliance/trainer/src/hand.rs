@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use sarai_trainer::adapter;
 use sarai_trainer::training::control::{self, Control};
 use sarai_trainer::training::session::{Files, session};
@@ -16,6 +16,8 @@ use sarai_wire::training::{FromTrainer, Outcome, Prepared, TrainerStart, Trainin
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::aside::Aside;
+use crate::merge_hand::{self, Merge};
 use crate::shown::Shown;
 
 /// Status when it was interrupted: there is no adapter yet, and the same command goes on.
@@ -26,8 +28,28 @@ const INTERRUPTED: u8 = 3;
 /// Ends with 0 when the adapter is there, 3 when it was interrupted (with --checkpoint the same command goes on), 1
 /// when it failed.
 #[derive(Debug, Parser)]
-#[command(name = "sarai-trainer", version)]
+#[command(
+    name = "sarai-trainer",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
+    #[command(flatten)]
+    training: Option<Training>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes a base model with an adapter made part of it, in the base's own quantisation
+    Merge(Merge),
+}
+
+/// What a training is given.
+#[derive(Debug, Args)]
+struct Training {
     /// The base model: GGUF of the architectures llama, qwen2 or qwen2vl
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
@@ -37,6 +59,9 @@ struct Arguments {
     /// Where the adapter goes: GGUF as llama.cpp loads it
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// The adapter to go on from: one that was trained before with the same rank, alpha and targets
+    #[arg(long, value_name = "FILE")]
+    initial: Option<PathBuf>,
     /// Keep checkpoints in PREFIX.a and PREFIX.b, and go on from them
     #[arg(long, value_name = "PREFIX")]
     checkpoint: Option<PathBuf>,
@@ -63,7 +88,14 @@ struct Report {
 
 /// The tool, from its first moment to its last.
 pub fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let given = Arguments::parse();
+    let end = match (&given.training, &given.command) {
+        (_, Some(Command::Merge(given))) => merge_hand::run(given).map(|()| ExitCode::SUCCESS),
+        (Some(given), None) => run(given),
+        // clap asks for the one where the other is not.
+        (None, None) => Err(anyhow::anyhow!("find anything to do: see --help")),
+    };
+    match end {
         Ok(status) => status,
         Err(error) => {
             let _ = writeln!(io::stderr(), "failed to {error:#}");
@@ -72,11 +104,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(given: &Arguments) -> Result<ExitCode> {
+fn run(given: &Training) -> Result<ExitCode> {
     let begin = Instant::now();
     let config = settings(given)?;
     let base = open(&given.base)?;
-    let digest = digest(&base).with_context(|| format!("read {}", given.base.display()))?;
+    let base_digest = digest(&base).with_context(|| format!("read {}", given.base.display()))?;
+    let initial = given.initial.as_deref().map(open).transpose()?;
+    let initial_digest = match (&initial, &given.initial) {
+        (Some(file), Some(path)) => Some(digest(file).with_context(|| format!("read {}", path.display()))?),
+        _ => None,
+    };
     let output = Aside::new(&given.output)?;
     let checkpoints = given.checkpoint.as_deref().map(checkpoint_paths);
     let files = Files {
@@ -87,9 +124,14 @@ fn run(given: &Arguments) -> Result<ExitCode> {
             Some(paths) => Some([keep(&paths[0])?, keep(&paths[1])?]),
             None => None,
         },
+        initial,
     };
     control::obey_signals().context("hear signals")?;
-    let start = TrainerStart { base: digest, config };
+    let start = TrainerStart {
+        base: base_digest,
+        config,
+        initial: initial_digest,
+    };
     let mut report = Report::default();
     let mut shown = Shown::new();
     let mut stopped = None;
@@ -156,7 +198,7 @@ impl Report {
     }
 }
 
-fn settings(given: &Arguments) -> Result<TrainingConfig> {
+fn settings(given: &Training) -> Result<TrainingConfig> {
     let mut config = match &given.config {
         None => TrainingConfig::default(),
         Some(path) => {
@@ -181,7 +223,8 @@ fn settings(given: &Arguments) -> Result<TrainingConfig> {
     Ok(config)
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a file to read.
+pub fn open(path: &Path) -> Result<File> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         bail!("open {}: it is not a file", path.display());
@@ -189,8 +232,8 @@ fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// SHA-256 of a file.
-fn digest(file: &File) -> io::Result<String> {
+/// SHA-256 of a file, lower-case hex.
+pub fn digest(file: &File) -> io::Result<String> {
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 1024 * 1024];
     let mut file = file;
@@ -219,47 +262,4 @@ fn keep(path: &Path) -> Result<File> {
         .truncate(false)
         .open(path)
         .with_context(|| format!("open {}", path.display()))
-}
-
-/// A file that is written beside its place and put there once it is whole; gone otherwise.
-struct Aside {
-    file: File,
-    at: PathBuf,
-    to: PathBuf,
-    done: bool,
-}
-
-impl Aside {
-    fn new(to: &Path) -> Result<Self> {
-        let mut at = to.as_os_str().to_owned();
-        at.push(format!(".{}.part", std::process::id()));
-        let at = PathBuf::from(at);
-        let file = File::create(&at).with_context(|| format!("write {}", to.display()))?;
-        Ok(Self {
-            file,
-            at,
-            to: to.to_owned(),
-            done: false,
-        })
-    }
-
-    fn commit(mut self) -> Result<()> {
-        let put = || {
-            self.file.sync_all()?;
-            fs::rename(&self.at, &self.to)?;
-            let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        put().with_context(|| format!("write {}", self.to.display()))?;
-        self.done = true;
-        Ok(())
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = fs::remove_file(&self.at);
-        }
-    }
 }

@@ -5,6 +5,8 @@
 //! | [`gguf`] | reads base models, writes adapters; bounded |
 //! | [`quantised`] | ggml's ways of storing matrices |
 //! | [`model`] | forward and backward pass of a model with a low-rank adapter |
+//! | [`lora_file`] | reads adapters; bounded |
+//! | [`merge`] | an adapter made part of its base |
 //! | [`made_up`] | small random models, for tests and benches |
 //! | [`learner`] | the seam: what the course of a training needs to know of the mathematics |
 //! | [`training`] | the course: data set, packing, steps, measurements, checkpoints |
@@ -19,8 +21,10 @@ pub mod birth;
 pub mod error;
 pub mod gguf;
 pub mod learner;
+pub mod lora_file;
 pub mod made_up;
 mod matrix;
+pub mod merge;
 pub mod model;
 pub mod quantised;
 mod random;

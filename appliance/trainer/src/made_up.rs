@@ -5,7 +5,7 @@ use std::io;
 
 use crate::gguf::{Field, write_file};
 use crate::model::Architecture;
-use crate::quantised::Kind;
+use crate::quantised::{Kind, to_f16};
 use crate::random::Random;
 
 /// What a made-up model looks like.
@@ -216,11 +216,11 @@ fn byte_symbol(byte: u8) -> char {
 }
 
 /// Blocks of a kind with `len` random elements of about this standard deviation.
-fn values(random: &mut Random, kind: Kind, len: usize, deviation: f32) -> Vec<u8> {
+pub(crate) fn values(random: &mut Random, kind: Kind, len: usize, deviation: f32) -> Vec<u8> {
     if matches!(kind, Kind::F32 | Kind::F16 | Kind::Bf16) {
         let bytes = random.normals(len, deviation).into_iter();
         return match kind {
-            Kind::F16 => bytes.flat_map(|value| half(value).to_le_bytes()).collect(),
+            Kind::F16 => bytes.flat_map(|value| to_f16(value).to_le_bytes()).collect(),
             Kind::Bf16 => bytes
                 .flat_map(|value| (value.to_bits() >> 16).to_le_bytes()[..2].to_vec())
                 .collect(),
@@ -245,40 +245,17 @@ fn values(random: &mut Random, kind: Kind, len: usize, deviation: f32) -> Vec<u8
         .collect();
     for block in bytes.chunks_mut(kind.block_bytes()) {
         let scale = deviation / spread;
-        block[at..at + 2].copy_from_slice(&half(scale).to_le_bytes());
+        block[at..at + 2].copy_from_slice(&to_f16(scale).to_le_bytes());
         if minimum != 0.0 {
-            block[at + 2..at + 4].copy_from_slice(&half(scale * minimum).to_le_bytes());
+            block[at + 2..at + 4].copy_from_slice(&to_f16(scale * minimum).to_le_bytes());
         }
     }
     bytes
 }
 
-/// The half-precision number next to `value` towards zero, subnormal where it is that small.
-fn half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16 & 0x8000) as u16;
-    let magnitude = ((bits & 0x7fff_ffff) >> 13).saturating_sub(112 << 10);
-    sign | if magnitude < 1 << 10 {
-        // Below 2^-14, a multiple of 2^-24: the 24 digits of `value` are multiples of 2^(exponent - 150).
-        let (exponent, digits) = (bits >> 23 & 0xff, bits & 0x7f_ffff | 0x80_0000);
-        let multiple = digits.checked_shr(126_u32.saturating_sub(exponent)).unwrap_or(0);
-        u16::try_from(multiple).unwrap_or(0)
-    } else {
-        u16::try_from(magnitude.min(0x7bff)).unwrap_or(0x7bff)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn small_halves_are_not_lost() {
-        assert_eq!(half(6.0e-5), 0x03ee); // 1006 / 2^24
-        assert_eq!(half(-4.4e-5), 0x82e2);
-        assert_eq!(half(6.2e-5), 0x0410);
-        assert_eq!(half(0.0), 0);
-    }
 
     #[test]
     fn every_kind_has_about_the_spread_asked_for() {

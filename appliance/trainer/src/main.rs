@@ -4,7 +4,9 @@
 //! up its right to before it reads a byte that somebody else wrote. With arguments it is a tool by hand, for people,
 //! tests and benches.
 
+mod aside;
 mod hand;
+mod merge_hand;
 mod shown;
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};

@@ -31,12 +31,13 @@ impl Shown {
         match message {
             FromTrainer::Ready(ready) => {
                 self.say(&format!(
-                    "{} examples, {} held out, {} tokens to learn an epoch, {} parameters, {} steps{}",
+                    "{} examples, {} held out, {} tokens to learn an epoch, {} parameters, {} steps{}{}",
                     ready.examples,
                     ready.held_out,
                     ready.targets,
                     ready.parameters,
                     ready.steps,
+                    if ready.continued { ", from an adapter" } else { "" },
                     match ready.resumed {
                         0 => String::new(),
                         step => format!(", going on from step {step}"),

@@ -72,6 +72,7 @@ impl Born {
         let start = ToTrainer::Start(Box::new(TrainerStart {
             base: sha256(&world.path("base.gguf")),
             config,
+            initial: None,
         }));
         socket::send(me.socket.as_fd(), &start, &raw).unwrap();
         me

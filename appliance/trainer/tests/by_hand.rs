@@ -105,8 +105,60 @@ fn killed_again_and_again_it_ends_with_the_same_adapter() {
     }
     assert!(killed > 1, "{killed}");
     assert_eq!(sha256(&world.path("adapter.gguf")), whole);
-    // What a finished training needs no longer is gone; what killed ones wrote aside is not.
-    assert!(!world.path("kept.a").exists() && !world.path("kept.b").exists());
+    // What a finished training needs no longer is gone, and what killed ones wrote aside.
+    assert_eq!(
+        world.files(),
+        [
+            "adapter.gguf",
+            "base.gguf",
+            "config.toml",
+            "data.jsonl",
+            "result.json",
+            "whole.gguf"
+        ]
+    );
+}
+
+#[test]
+fn what_was_learned_is_gone_on_from() {
+    let world = World::new();
+    world.settings("");
+    well(&mut world.by_hand("first.gguf"));
+    let first = json(&world);
+    well(
+        world
+            .by_hand("second.gguf")
+            .arg("--initial")
+            .arg(world.path("first.gguf")),
+    );
+    let second = json(&world);
+    assert_eq!(second["prepared"]["continued"], true);
+    assert_eq!(second["notes"], serde_json::json!([]));
+    // The very numbers: they surprise as they did.
+    assert_eq!(second["outcome"]["held_out_before"], first["outcome"]["held_out"]);
+    let outcome = &second["outcome"];
+    let first_before = first["outcome"]["held_out_before"].as_f64().unwrap();
+    assert!(
+        outcome["held_out"].as_f64().unwrap() < first_before * 0.2,
+        "{outcome}"
+    );
+    // One of another scale is named, and it begins as without.
+    world.settings("alpha = 4.0\n");
+    well(
+        world
+            .by_hand("third.gguf")
+            .arg("--initial")
+            .arg(world.path("first.gguf")),
+    );
+    let third = json(&world);
+    assert_eq!(third["prepared"]["continued"], false);
+    let note = third["notes"][0].as_str().unwrap();
+    assert!(note.contains("its alpha is 16, not 4"), "{note}");
+    well(&mut world.by_hand("fourth.gguf"));
+    assert_eq!(
+        sha256(&world.path("third.gguf")),
+        sha256(&world.path("fourth.gguf"))
+    );
 }
 
 #[test]

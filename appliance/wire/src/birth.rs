@@ -22,7 +22,7 @@ pub const LISTEN_FD: RawFd = 4;
 /// Largest packet, bytes.
 pub const MAX_PACKET: usize = 64 * 1024;
 /// Most descriptors one packet carries.
-pub const MAX_FDS: usize = 5;
+pub const MAX_FDS: usize = 6;
 
 /// Supervisor → engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]

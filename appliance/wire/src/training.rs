@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::training as bounds;
 
 /// Descriptors attached to [`ToTrainer::Start`], in this order: the base model (read), the data set (read), the
-/// adapter (read and write, empty), checkpoint a and checkpoint b (read and write).
+/// adapter (read and write, empty), checkpoint a and checkpoint b (read and write). Where [`TrainerStart::initial`]
+/// names one, the adapter to go on from (read) is the sixth.
 pub const FILES: usize = 5;
 
 /// Supervisor → trainer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToTrainer {
-    /// Train. [`FILES`] descriptors are attached.
+    /// Train. [`FILES`] descriptors are attached, and one more with [`TrainerStart::initial`].
     Start(Box<TrainerStart>),
     /// Prove that you live; answered by [`FromTrainer::Pong`] with the same number.
     Ping {
@@ -40,6 +41,11 @@ pub struct TrainerStart {
     pub base: String,
     /// How to train.
     pub config: TrainingConfig,
+    /// SHA-256 of the adapter that the training begins from, lower-case hex, as verified on the descriptor that is
+    /// attached; without, it begins from an adapter that changes nothing. One that does not fit the base or the
+    /// settings is named in a [`FromTrainer::Note`] and not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
 }
 
 /// A weight matrix of every layer that an adapter may change.
@@ -281,6 +287,9 @@ pub struct Prepared {
     pub steps: u64,
     /// Step it goes on from; 0 from the beginning.
     pub resumed: u64,
+    /// Whether it began from [`TrainerStart::initial`].
+    #[serde(default)]
+    pub continued: bool,
 }
 
 /// How far it is.
@@ -408,6 +417,6 @@ mod tests {
 
     #[test]
     fn its_files_fit_one_packet() {
-        const { assert!(FILES <= crate::birth::MAX_FDS) }
+        const { assert!(FILES < crate::birth::MAX_FDS) }
     }
 }

@@ -9,8 +9,9 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{Directory, Error, Tensor, Value};
+pub use read::{Directory, Error, Layout, Tensor, Value};
 pub use write::{Field, write_file};
+pub(crate) use write::{write_head, write_padding};
 
 /// First four bytes of a file.
 const MAGIC: &[u8; 4] = b"GGUF";

@@ -120,6 +120,24 @@ pub struct Directory {
     pub keys: BTreeMap<String, Value>,
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Where all of it is in the file.
+    pub layout: Layout,
+}
+
+/// Where the parts of a file are, as offsets of bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The format's version.
+    pub version: u32,
+    /// `general.alignment`.
+    pub alignment: u64,
+    /// Each key with its value, in the file's order.
+    pub keys: Vec<(String, Range<usize>)>,
+    /// The directory of the tensors.
+    pub directory: Range<usize>,
+    /// Where the tensors' bytes begin: what the offsets of the directory count from. May be beyond the end of a file
+    /// without any.
+    pub data: usize,
 }
 
 impl Directory {
@@ -140,21 +158,31 @@ impl Directory {
         let tensor_count = reader.count("number of tensors", MAX_TENSORS)?;
         let key_count = reader.count("number of keys", MAX_KEYS)?;
         let mut keys = BTreeMap::new();
+        let mut layout = Layout {
+            version,
+            ..Layout::default()
+        };
+        let place = |reader: &Reader<'_>| file.len() - reader.rest.len();
         for _ in 0..key_count {
+            let start = place(&reader);
             let key = reader.name("length of a key", MAX_KEY, "a key")?;
             let code = reader.u32("the keys")?;
             let value = reader.value(&key, code)?;
+            layout.keys.push((key.clone(), start..place(&reader)));
             if keys.insert(key.clone(), value).is_some() {
                 return Err(Error::Twice(key));
             }
         }
+        let directory = place(&reader);
         let alignment = alignment(&keys)?;
         let mut raw = Vec::new();
         for _ in 0..tensor_count {
             raw.push(reader.tensor()?);
         }
-        let read = (file.len() - reader.rest.len()) as u64;
-        let start = read.next_multiple_of(alignment);
+        layout.directory = directory..place(&reader);
+        layout.alignment = alignment;
+        let start = (layout.directory.end as u64).next_multiple_of(alignment);
+        layout.data = usize::try_from(start).map_err(|_| Error::Truncated("the tensors"))?;
         let mut tensors = BTreeMap::new();
         for tensor in raw {
             let name = tensor.name.clone();
@@ -163,7 +191,11 @@ impl Directory {
                 return Err(Error::Twice(name));
             }
         }
-        Ok(Self { keys, tensors })
+        Ok(Self {
+            keys,
+            tensors,
+            layout,
+        })
     }
 
     /// The integer of a key, if it is there, is one, and fits.

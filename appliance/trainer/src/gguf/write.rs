@@ -24,6 +24,17 @@ pub enum Field {
     F32s(Vec<f32>),
 }
 
+impl Field {
+    /// The bytes of this key with this value.
+    #[must_use]
+    pub fn of(&self, key: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        string(&mut bytes, key);
+        field(&mut bytes, self);
+        bytes
+    }
+}
+
 /// Writes a file with these keys and tensors: each with its name, kind, shape (columns, rows) and bytes. The
 /// alignment is 32 bytes, or what `general.alignment` says.
 ///
@@ -41,13 +52,9 @@ where
 {
     let mut alignment = ALIGNMENT;
     let mut head = Vec::new();
-    head.extend(MAGIC);
-    head.extend(3u32.to_le_bytes());
-    head.extend((tensors.len() as u64).to_le_bytes());
-    head.extend((keys.len() as u64).to_le_bytes());
+    write_head(&mut head, 3, tensors.len(), keys.len());
     for (key, value) in keys {
-        string(&mut head, key);
-        field(&mut head, value);
+        head.extend(value.of(key));
         if let ("general.alignment", Field::U32(value)) = (*key, value) {
             alignment = u64::from(*value).max(1);
         }
@@ -72,15 +79,24 @@ where
         offset = (offset + bytes.as_ref().len() as u64).next_multiple_of(alignment);
     }
     to.write_all(&head)?;
-    pad(to, head.len() as u64, alignment)?;
+    write_padding(to, head.len() as u64, alignment)?;
     for (_, _, _, bytes) in tensors {
         to.write_all(bytes.as_ref())?;
-        pad(to, bytes.as_ref().len() as u64, alignment)?;
+        write_padding(to, bytes.as_ref().len() as u64, alignment)?;
     }
     Ok(())
 }
 
-fn pad(to: &mut impl Write, written: u64, alignment: u64) -> io::Result<()> {
+/// Begins a file of the format's `version` with so many tensors and keys.
+pub fn write_head(head: &mut Vec<u8>, version: u32, tensors: usize, keys: usize) {
+    head.extend(MAGIC);
+    head.extend(version.to_le_bytes());
+    head.extend((tensors as u64).to_le_bytes());
+    head.extend((keys as u64).to_le_bytes());
+}
+
+/// Fills up what was written to a multiple of the alignment.
+pub fn write_padding(to: &mut (impl Write + ?Sized), written: u64, alignment: u64) -> io::Result<()> {
     let missing = written.next_multiple_of(alignment) - written;
     io::copy(&mut io::Read::take(io::repeat(0), missing), to).map(drop)
 }

@@ -23,11 +23,9 @@ pub struct Step<'a> {
     pub slots: [Option<(Range<usize>, Range<usize>)>; 7],
 }
 
-/// Memory that one layer after another works in.
+/// What the way back needs of a layer's forward pass, and what costs a product to be computed again.
 #[derive(Default)]
-pub struct Room {
-    /// Normalised input of the attention, then of the feed-forward part.
-    normal: Vec<f32>,
+pub struct Kept {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
@@ -36,16 +34,47 @@ pub struct Room {
     log_sums: Vec<f32>,
     /// Input of the feed-forward part before it is normalised.
     middle: Vec<f32>,
-    middle_normal: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
-    unit: Vec<f32>,
     /// Inputs of the updates, reduced to their rank.
     reduced: [Vec<f32>; 7],
+}
+
+impl Kept {
+    /// Numbers a token, those of the updates left out.
+    pub fn size(shape: &Shape) -> usize {
+        2 * (shape.query() + shape.key() + shape.feed_forward) + shape.heads + shape.width
+    }
+
+    /// Makes room for so many tokens.
+    pub fn fit(&mut self, shape: &Shape, tokens: usize) {
+        for (vector, len) in [
+            (&mut self.queries, shape.query()),
+            (&mut self.keys, shape.key()),
+            (&mut self.values, shape.key()),
+            (&mut self.gathered, shape.query()),
+            (&mut self.log_sums, shape.heads),
+            (&mut self.middle, shape.width),
+            (&mut self.gate, shape.feed_forward),
+            (&mut self.up, shape.feed_forward),
+        ] {
+            vector.resize(len * tokens, 0.0);
+        }
+    }
+}
+
+/// Memory that one layer after another works in.
+#[derive(Default)]
+pub struct Room {
+    /// Normalised input of the attention.
+    normal: Vec<f32>,
+    /// Normalised input of the feed-forward part.
+    middle_normal: Vec<f32>,
+    unit: Vec<f32>,
     by: BackwardRoom,
 }
 
-/// Gradients of what [`Room`] holds.
+/// Gradients of what [`Kept`] and [`Room`] hold.
 #[derive(Default)]
 struct BackwardRoom {
     normal: Vec<f32>,
@@ -63,38 +92,20 @@ struct BackwardRoom {
 impl Room {
     /// Makes room for so many tokens.
     pub fn fit(&mut self, shape: &Shape, tokens: usize, gradients: bool) {
-        let Shape {
-            width,
-            feed_forward,
-            heads,
-            ..
-        } = *shape;
         let fit = |vector: &mut Vec<f32>, len: usize| vector.resize(len * tokens, 0.0);
-        for (vector, len) in [
-            (&mut self.normal, width),
-            (&mut self.queries, shape.query()),
-            (&mut self.keys, shape.key()),
-            (&mut self.values, shape.key()),
-            (&mut self.gathered, shape.query()),
-            (&mut self.log_sums, heads),
-            (&mut self.middle, width),
-            (&mut self.middle_normal, width),
-            (&mut self.gate, feed_forward),
-            (&mut self.up, feed_forward),
-            (&mut self.unit, feed_forward),
-        ] {
-            fit(vector, len);
-        }
+        fit(&mut self.normal, shape.width);
+        fit(&mut self.middle_normal, shape.width);
+        fit(&mut self.unit, shape.feed_forward);
         if gradients {
             for (vector, len) in [
-                (&mut self.by.normal, width),
+                (&mut self.by.normal, shape.width),
                 (&mut self.by.queries, shape.query()),
                 (&mut self.by.keys, shape.key()),
                 (&mut self.by.values, shape.key()),
                 (&mut self.by.each_keys, shape.query()),
                 (&mut self.by.each_values, shape.query()),
                 (&mut self.by.gathered, shape.query()),
-                (&mut self.by.unit, feed_forward),
+                (&mut self.by.unit, shape.feed_forward),
             ] {
                 fit(vector, len);
             }
@@ -110,65 +121,70 @@ impl Step<'_> {
         segments: &[Range<usize>],
         angles: &Angles,
         x: &mut [f32],
+        kept: &mut Kept,
         room: &mut Room,
     ) {
-        self.recompute(pool, segments, angles, x, room);
-        let down = &self.linear[Target::FfnDown as usize];
-        x.copy_from_slice(&room.middle);
-        down.forward(
-            pool,
-            &room.unit,
-            true,
-            x,
-            &mut room.reduced[Target::FfnDown as usize],
-        );
+        self.compute(pool, segments, angles, x, kept, room);
+        let down = Target::FfnDown as usize;
+        x.copy_from_slice(&kept.middle);
+        self.linear[down].forward(pool, &room.unit, true, x, &mut kept.reduced[down]);
     }
 
     /// Computes of `x`, the layer's input, everything but the output and what only that needs.
-    pub fn recompute(
+    pub fn compute(
         &self,
         pool: &Pool,
         segments: &[Range<usize>],
         angles: &Angles,
         x: &[f32],
+        kept: &mut Kept,
         room: &mut Room,
     ) {
         let shape = &self.base.shape;
-        let Room { reduced, .. } = room;
+        let Kept { reduced, .. } = kept;
         let mut apply = |target: Target, x: &[f32], add: bool, y: &mut [f32]| {
             self.linear[target as usize].forward(pool, x, add, y, &mut reduced[target as usize]);
         };
-        norm::forward(
-            pool,
-            x,
-            &self.weights.attention_norm,
-            shape.epsilon,
-            &mut room.normal,
-        );
-        apply(Target::AttnQ, &room.normal, false, &mut room.queries);
-        apply(Target::AttnK, &room.normal, false, &mut room.keys);
-        apply(Target::AttnV, &room.normal, false, &mut room.values);
+        let weight = &self.weights.attention_norm;
+        norm::forward(pool, x, weight, shape.epsilon, &mut room.normal);
+        apply(Target::AttnQ, &room.normal, false, &mut kept.queries);
+        apply(Target::AttnK, &room.normal, false, &mut kept.keys);
+        apply(Target::AttnV, &room.normal, false, &mut kept.values);
         self.base
             .rotation
-            .turn(pool, &mut room.queries, shape.query(), angles);
-        self.base.rotation.turn(pool, &mut room.keys, shape.key(), angles);
+            .turn(pool, &mut kept.queries, shape.query(), angles);
+        self.base.rotation.turn(pool, &mut kept.keys, shape.key(), angles);
         let inputs = Inputs {
-            queries: &room.queries,
-            keys: &room.keys,
-            values: &room.values,
+            queries: &kept.queries,
+            keys: &kept.keys,
+            values: &kept.values,
         };
         self.attention(segments)
-            .forward(pool, inputs, &mut room.gathered, &mut room.log_sums);
-        room.middle.copy_from_slice(x);
-        apply(Target::AttnOutput, &room.gathered, true, &mut room.middle);
+            .forward(pool, inputs, &mut kept.gathered, &mut kept.log_sums);
+        kept.middle.copy_from_slice(x);
+        apply(Target::AttnOutput, &kept.gathered, true, &mut kept.middle);
         let weight = &self.weights.feed_forward_norm;
-        norm::forward(pool, &room.middle, weight, shape.epsilon, &mut room.middle_normal);
-        apply(Target::FfnGate, &room.middle_normal, false, &mut room.gate);
-        apply(Target::FfnUp, &room.middle_normal, false, &mut room.up);
-        let size = shape.feed_forward;
-        let count = x.len() / shape.width;
+        norm::forward(pool, &kept.middle, weight, shape.epsilon, &mut room.middle_normal);
+        apply(Target::FfnGate, &room.middle_normal, false, &mut kept.gate);
+        apply(Target::FfnUp, &room.middle_normal, false, &mut kept.up);
+        self.unit(pool, kept, room);
+    }
+
+    /// Computes again what was not kept of `x`, the layer's input, and is cheap.
+    pub fn restore(&self, pool: &Pool, x: &[f32], kept: &Kept, room: &mut Room) {
+        let epsilon = self.base.shape.epsilon;
+        norm::forward(pool, x, &self.weights.attention_norm, epsilon, &mut room.normal);
+        let weight = &self.weights.feed_forward_norm;
+        norm::forward(pool, &kept.middle, weight, epsilon, &mut room.middle_normal);
+        self.unit(pool, kept, room);
+    }
+
+    /// The gated unit of what is kept.
+    fn unit(&self, pool: &Pool, kept: &Kept, room: &mut Room) {
+        let size = self.base.shape.feed_forward;
+        let count = room.unit.len() / size;
         let unit = matrix::Target::new(&mut room.unit, count, size);
-        let (gate, up) = (&room.gate, &room.up);
+        let (gate, up) = (&kept.gate, &kept.up);
         pool.run_ranges(count, 32, |range| {
             for at in range {
                 let range = at * size..(at + 1) * size;
@@ -179,7 +195,8 @@ impl Step<'_> {
     }
 
     /// `by_x`, the gradient of the output, becomes that of the input `x`, unless that goes no `further`; the updates'
-    /// gradients are added to `gradient`. The room must be what [`Step::recompute`] left.
+    /// gradients are added to `gradient`. What is kept and the room must be what [`Step::compute`], or [`Step::restore`]
+    /// after it, left; of what is kept, gate and up are gone then.
     #[expect(
         clippy::too_many_arguments,
         reason = "the state of one pass, which only this module's caller has"
@@ -191,12 +208,14 @@ impl Step<'_> {
         angles: &Angles,
         x: &[f32],
         by_x: &mut [f32],
+        kept: &mut Kept,
         room: &mut Room,
         gradient: &mut [f32],
         further: bool,
     ) {
         let shape = &self.base.shape;
-        let Room { reduced, by, .. } = room;
+        let Room { by, .. } = room;
+        let Kept { reduced, .. } = kept;
         let down = Target::FfnDown as usize;
         self.linear[down].reduce(pool, &room.unit, &mut reduced[down]);
         let mut back = |target: Target, x: &[f32], by_y: &[f32], by_x: Option<(&mut [f32], bool)>| {
@@ -219,32 +238,32 @@ impl Step<'_> {
             self.linear[target].backward(pool, saved, by_y, by);
         };
         back(Target::FfnDown, &room.unit, by_x, Some((&mut by.unit, false)));
-        self.unit_backward(pool, &by.unit, &mut room.gate, &mut room.up);
+        self.unit_backward(pool, &by.unit, &mut kept.gate, &mut kept.up);
         back(
             Target::FfnGate,
             &room.middle_normal,
-            &room.gate,
+            &kept.gate,
             Some((&mut by.normal, false)),
         );
         back(
             Target::FfnUp,
             &room.middle_normal,
-            &room.up,
+            &kept.up,
             Some((&mut by.normal, true)),
         );
         let weight = &self.weights.feed_forward_norm;
-        norm::backward(pool, &room.middle, weight, shape.epsilon, &by.normal, by_x);
+        norm::backward(pool, &kept.middle, weight, shape.epsilon, &by.normal, by_x);
         back(
             Target::AttnOutput,
-            &room.gathered,
+            &kept.gathered,
             by_x,
             Some((&mut by.gathered, false)),
         );
         let attention = self.attention(segments);
         let inputs = Inputs {
-            queries: &room.queries,
-            keys: &room.keys,
-            values: &room.values,
+            queries: &kept.queries,
+            keys: &kept.keys,
+            values: &kept.values,
         };
         let gradients = attention::Gradients {
             queries: &mut by.queries,
@@ -254,8 +273,8 @@ impl Step<'_> {
         attention.backward(
             pool,
             inputs,
-            &room.gathered,
-            &room.log_sums,
+            &kept.gathered,
+            &kept.log_sums,
             &by.gathered,
             gradients,
         );

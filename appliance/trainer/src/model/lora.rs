@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sarai_wire::training::Target;
 
 use super::base::{Base, Shape};
-use super::layer::{Room, Step};
+use super::layer::{Kept, Room, Step};
 use super::linear::{Linear, Update};
 use super::rope::Angles;
 use super::{head, norm};
@@ -19,6 +19,8 @@ use crate::threads::Pool;
 const MAX_TOKENS: usize = 1 << 16;
 /// Highest rank of an adapter.
 const MAX_RANK: usize = 1024;
+/// What is kept of the forward passes of as many of the last layers as it suffices for, bytes.
+const KEPT: usize = 256 << 20;
 /// Most threads.
 const MAX_THREADS: usize = 1024;
 
@@ -62,7 +64,46 @@ pub struct LoraModel {
     pub(super) slots: Vec<Slot>,
     parameters: usize,
     pool: Pool,
+    /// Bytes of the forward pass that are kept.
+    pub(super) budget: usize,
+    memory: Memory,
+}
+
+/// What is worked in, kept from one sequence to the next.
+#[derive(Default)]
+struct Memory {
     room: Room,
+    /// One that all layers share of which nothing is kept, then one for each of the others, which are the last.
+    kept: Vec<Kept>,
+    /// How many of the last layers are kept of the sequence at hand.
+    keep: usize,
+    /// Most tokens of a sequence so far.
+    longest: usize,
+}
+
+impl Memory {
+    /// Makes room for a sequence, of whose forward pass `budget` bytes are kept.
+    fn fit(&mut self, base: &Base, tokens: usize, budget: usize, gradients: bool) {
+        let (shape, layers) = (&base.shape, base.layers.len());
+        self.longest = self.longest.max(tokens);
+        let size = size_of::<f32>() * Kept::size(shape) * self.longest;
+        let most = (budget / size.max(1)).min(layers);
+        // Of what was made for shorter sequences, no more than fits the longest.
+        self.kept.truncate(1 + most);
+        self.keep = if gradients { most } else { 0 };
+        if self.kept.len() <= self.keep {
+            self.kept.resize_with(1 + self.keep, Kept::default);
+        }
+        for kept in &mut self.kept[..=self.keep] {
+            kept.fit(shape, tokens);
+        }
+        self.room.fit(shape, tokens, gradients);
+    }
+
+    /// Which of `layers` layers' is where in `kept`; 0 for those of which nothing is kept.
+    fn place(&self, layer: usize, layers: usize) -> usize {
+        (1 + self.keep + layer).saturating_sub(layers)
+    }
 }
 
 impl LoraModel {
@@ -113,7 +154,8 @@ impl LoraModel {
             slots,
             parameters: end,
             pool,
-            room: Room::default(),
+            budget: KEPT,
+            memory: Memory::default(),
         })
     }
 
@@ -226,11 +268,11 @@ impl LoraModel {
         if row.targets.is_empty() {
             return Ok(Loss::default());
         }
-        let mut room = std::mem::take(&mut self.room);
-        room.fit(&self.base.shape, row.tokens(), gradient.is_some());
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.fit(&self.base, row.tokens(), self.budget, gradient.is_some());
         let angles = self.base.rotation.angles(&sequence.positions);
-        let nll = self.pass(parameters, &sequence.tokens, &row, &angles, &mut room, gradient);
-        self.room = room;
+        let nll = self.pass(parameters, &sequence.tokens, &row, &angles, &mut memory, gradient);
+        self.memory = memory;
         Ok(Loss {
             nll,
             tokens: row.targets.len(),
@@ -243,7 +285,7 @@ impl LoraModel {
         tokens: &[u32],
         row: &Row,
         angles: &Angles,
-        room: &mut Room,
+        memory: &mut Memory,
         gradient: Option<&mut [f32]>,
     ) -> f64 {
         let Shape { width, epsilon, .. } = self.base.shape;
@@ -253,11 +295,15 @@ impl LoraModel {
             self.base.embeddings.row(self.base.bytes(), *token as usize, x);
         }
         let mut inputs = Vec::new();
-        for step in &steps {
+        let places: Vec<usize> = (0..steps.len())
+            .map(|layer| memory.place(layer, steps.len()))
+            .collect();
+        let Memory { room, kept, .. } = memory;
+        for (step, &place) in steps.iter().zip(&places) {
             if gradient.is_some() {
                 inputs.push(x.clone());
             }
-            step.forward(&self.pool, &row.segments, angles, &mut x, room);
+            step.forward(&self.pool, &row.segments, angles, &mut x, &mut kept[place], room);
         }
         // Of the last layer's output, what predicts a target.
         let mut last = Vec::with_capacity(row.from.len() * width);
@@ -294,7 +340,12 @@ impl LoraModel {
             let Some(input) = inputs.pop() else {
                 unreachable!("each layer's input was kept");
             };
-            step.recompute(&self.pool, &row.segments, angles, &input, room);
+            let kept = &mut kept[places[number]];
+            if places[number] == 0 {
+                step.compute(&self.pool, &row.segments, angles, &input, kept, room);
+            } else {
+                step.restore(&self.pool, &input, kept, room);
+            }
             let further = number > 0;
             step.backward(
                 &self.pool,
@@ -302,6 +353,7 @@ impl LoraModel {
                 angles,
                 &input,
                 &mut by_x,
+                kept,
                 room,
                 gradient,
                 further,

@@ -138,6 +138,37 @@ fn gradients_are_added_and_are_the_same_for_any_number_of_threads() {
 }
 
 #[test]
+fn what_is_kept_of_the_forward_pass_changes_not_a_bit() {
+    let shape = Shape {
+        layers: 3,
+        ..Shape::tiny(Architecture::Llama)
+    };
+    let base = mapped(&bytes(&shape)).unwrap();
+    let of_layer = 4 * super::layer::Kept::size(&base.shape) * 60;
+    let mut seen = None;
+    for budget in [0, of_layer, 2 * of_layer, 1 << 30] {
+        let mut model = LoraModel::new(&base, config(), 2).unwrap();
+        model.budget = budget;
+        let parameters = parameters(&model);
+        let mut gradient = vec![0.0; parameters.len()];
+        let mut nll = Vec::new();
+        // Shorter and longer ones, and some without a way back, in the same memory.
+        for (number, length) in [(1, 20), (2, 60), (3, 35), (4, 60)] {
+            let sequence = sequence(&[length], 257, number);
+            nll.push(
+                model
+                    .loss_and_gradient(&parameters, &sequence, &mut gradient)
+                    .unwrap(),
+            );
+            nll.push(model.loss(&parameters, &sequence).unwrap());
+        }
+        assert!(nll.chunks(2).all(|pair| pair[0] == pair[1]));
+        let found = (nll, gradient);
+        assert_eq!(seen.get_or_insert_with(|| found.clone()), &found, "{budget}");
+    }
+}
+
+#[test]
 fn packed_segments_are_as_if_alone() {
     for architecture in Architecture::ALL {
         let base = mapped(&bytes(&Shape::tiny(architecture))).unwrap();
@@ -285,6 +316,69 @@ fn adapters_have_the_shapes_that_llama_cpp_expects() {
         }
     }
     assert!(write_adapter(&model, &vec![f32::NAN; parameters.len()], &mut Vec::new()).is_err());
+}
+
+#[test]
+fn an_adapter_is_read_as_it_was_written_and_no_other_is() {
+    let written = |architecture, config: LoraConfig| {
+        let base = mapped(&bytes(&Shape::tiny(architecture))).unwrap();
+        let model = LoraModel::new(&base, config, 1).unwrap();
+        let (mut file, parameters) = (Vec::new(), parameters(&model));
+        write_adapter(&model, &parameters, &mut file).unwrap();
+        (model, parameters, file)
+    };
+    let (model, parameters, file) = written(Architecture::Llama, config());
+    assert_eq!(read_adapter(&model, &file).unwrap(), parameters);
+    let others = [
+        ("for a \"qwen2\"", Architecture::Qwen2, config()),
+        (
+            "has rank 2, not 3",
+            Architecture::Llama,
+            LoraConfig { rank: 2, ..config() },
+        ),
+        (
+            "alpha is 5, not 6",
+            Architecture::Llama,
+            LoraConfig {
+                alpha: 5.0,
+                ..config()
+            },
+        ),
+        (
+            "does not update \"blk.0.attn_k",
+            Architecture::Llama,
+            LoraConfig {
+                targets: vec![Target::AttnQ],
+                ..config()
+            },
+        ),
+    ];
+    for (why, architecture, config) in others {
+        let (_, _, other) = written(architecture, config);
+        let error = read_adapter(&model, &other).unwrap_err().to_string();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    let fewer = LoraConfig {
+        targets: vec![Target::AttnQ],
+        ..config()
+    };
+    let (fewer, _, _) = written(Architecture::Llama, fewer);
+    let error = read_adapter(&fewer, &file).unwrap_err().to_string();
+    assert!(error.contains("which is not to be updated"), "{error}");
+    let wide = Shape {
+        feed_forward: 96,
+        ..Shape::tiny(Architecture::Llama)
+    };
+    let wide = LoraModel::new(&mapped(&bytes(&wide)).unwrap(), config(), 1).unwrap();
+    let error = read_adapter(&wide, &file).unwrap_err().to_string();
+    assert!(error.contains("is of 64 rows of 32, not 96 of 32"), "{error}");
+    // The last tensor ends with the file, or with padding.
+    for length in (0..file.len() - 32).step_by(97) {
+        assert!(matches!(
+            read_adapter(&model, &file[..length]),
+            Err(Error::AdapterFile(_))
+        ));
+    }
 }
 
 #[test]

@@ -60,6 +60,29 @@ pub fn q6(bytes: &[u8], values: &mut [f32]) {
     });
 }
 
+/// Scale and minimum of each run of a block of `Q4_K` or `Q5_K`.
+pub fn scales(block: &[u8]) -> [(f32, f32); 8] {
+    let head: &[u8; 16] = block.first_chunk().unwrap_or(&[0; 16]);
+    let scales = Scales::of(head);
+    std::array::from_fn(|run| scales.get(run))
+}
+
+/// Puts the multiples of the common scale and minimum of each run, of six bits each, into such a block.
+pub fn put_scales(multiples: &[(u8, u8)], block: &mut [u8]) {
+    let mut packed = [0; 12];
+    for (run, &(scale, minimum)) in multiples.iter().enumerate().take(8) {
+        if run < 4 {
+            packed[run] |= scale & 63;
+            packed[run + 4] |= minimum & 63;
+        } else {
+            packed[run + 4] = scale & 0xf | minimum << 4;
+            packed[run - 4] |= scale >> 4 << 6;
+            packed[run] |= minimum >> 4 << 6;
+        }
+    }
+    block[4..16].copy_from_slice(&packed);
+}
+
 /// Scales and minima of eight runs of 32, of six bits each, packed in twelve bytes after two common factors.
 struct Scales<'a> {
     scale: f32,

@@ -8,6 +8,10 @@ mod floats;
 mod k;
 mod legacy;
 mod nonlinear;
+mod pack;
+
+pub(crate) use floats::to_f16;
+pub(crate) use pack::Grids;
 
 /// How the elements of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +145,28 @@ impl Kind {
         };
         run(bytes, values);
     }
+}
+
+/// Writes values in a kind of floating-point numbers, each the nearest there is. Whether it is such a kind.
+pub(crate) fn write_floats(kind: Kind, values: &[f32], bytes: &mut [u8]) -> bool {
+    match kind {
+        Kind::F32 => bytemuck::cast_slice::<f32, u8>(values)
+            .iter()
+            .zip(bytes)
+            .for_each(|(from, to)| *to = *from),
+        Kind::F16 | Kind::Bf16 => {
+            let half = if kind == Kind::F16 {
+                floats::to_f16
+            } else {
+                floats::to_bf16
+            };
+            for (bytes, &value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                *bytes = half(value).to_le_bytes();
+            }
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Calls `block` with the bytes and the values of each block, compiled for the best instructions of the machine.

@@ -28,10 +28,10 @@ pub fn parse(text: &str) -> Result<TrainingConfig, ConfigError> {
 }
 
 /// SHA-256 over everything that decides what comes out of a training of `parameters` numbers besides base and data:
-/// the settings, and the version of this program. How long it may take, how often it is saved and on how many threads
+/// the settings, the SHA-256 of the adapter it begins from, if any, and the version of this program. How long it may take, how often it is saved and on how many threads
 /// it runs may change where it goes on.
 #[must_use]
-pub fn fingerprint(config: &TrainingConfig, parameters: usize) -> [u8; 32] {
+pub fn fingerprint(config: &TrainingConfig, parameters: usize, initial: Option<&[u8; 32]>) -> [u8; 32] {
     let TrainingConfig {
         rank,
         alpha,
@@ -62,8 +62,9 @@ pub fn fingerprint(config: &TrainingConfig, parameters: usize) -> [u8; 32] {
         *patience,
     ];
     let version = env!("CARGO_PKG_VERSION");
+    let initial = initial.map_or_else(String::new, super::hex);
     let text = format!(
-        "{version} {parameters} {seed} {} {targets:?} {rates:?} {numbers:?}",
+        "{version} {parameters} {seed} {} {targets:?} {rates:?} {numbers:?} {initial}",
         alpha.to_bits()
     );
     Sha256::digest(text).into()
@@ -109,10 +110,13 @@ mod tests {
         let print = |change: fn(&mut TrainingConfig)| {
             let mut config = base.clone();
             change(&mut config);
-            fingerprint(&config, 10)
+            fingerprint(&config, 10, None)
         };
-        let own = fingerprint(&base, 10);
-        assert_ne!(own, fingerprint(&base, 11));
+        let own = fingerprint(&base, 10, None);
+        assert_ne!(own, fingerprint(&base, 11, None));
+        let continued = fingerprint(&base, 10, Some(&[1; 32]));
+        assert_ne!(own, continued);
+        assert_ne!(continued, fingerprint(&base, 10, Some(&[2; 32])));
         for change in [
             |c: &mut TrainingConfig| c.rank += 1,
             |c: &mut TrainingConfig| c.alpha += 1.0,

@@ -5,8 +5,10 @@ use std::io::Write;
 use std::time::Instant;
 
 use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
+use sha2::{Digest, Sha256};
 
 use crate::learner::Learner;
+use crate::lora_file;
 
 use super::checkpoint::{Binding, Checkpoints};
 use super::config::fingerprint;
@@ -16,7 +18,7 @@ use super::output::{self, OutputError};
 use super::packing::Pieces;
 use super::run::{self, End, Run, RunError, Save, Trained};
 use super::state::State;
-use super::unhex;
+use super::{hex, unhex};
 
 /// A learner that is an adapter on a base model.
 pub trait Adapter: Learner {
@@ -28,6 +30,12 @@ pub trait Adapter: Learner {
     /// # Errors
     /// What could not be written.
     fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error>;
+
+    /// The numbers of an adapter that was written before.
+    ///
+    /// # Errors
+    /// Why the bytes are none that fits.
+    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, crate::Error>;
 }
 
 /// Opens the base and puts an adapter on it.
@@ -44,6 +52,8 @@ pub struct Files {
     pub output: File,
     /// Two checkpoints; without, a training that is interrupted begins anew.
     pub checkpoints: Option<[File; 2]>,
+    /// The adapter to go on from, which [`TrainerStart::initial`] names.
+    pub initial: Option<File>,
 }
 
 /// Why there is no adapter. Texts fit after "failed to".
@@ -99,10 +109,26 @@ pub fn session(
         return Err(SessionError::TooLong(config.sequence_length));
     }
     let parameters = adapter.parameters();
+    let initial = match start.initial.as_ref().zip(files.initial) {
+        Some((digest, file)) => match begin_from(&*adapter, &file, digest) {
+            Ok(initial) => Some(initial),
+            Err(error) => {
+                let text =
+                    format!("the adapter to go on from is not used, it begins from none: failed to {error}");
+                tell(FromTrainer::Note { text });
+                None
+            }
+        },
+        None => None,
+    };
     let binding = Binding {
         base,
         data: data.sha256,
-        settings: fingerprint(config, parameters),
+        settings: fingerprint(
+            config,
+            parameters,
+            initial.as_ref().map(|initial| &initial.digest),
+        ),
     };
     let mut found = None;
     let mut checkpoints = files.checkpoints.map(|media| {
@@ -113,7 +139,10 @@ pub fn session(
         found = on_disk.state;
         checkpoints
     });
-    let state = found.unwrap_or_else(|| State::new(adapter.initial(config.seed)));
+    let continued = initial.is_some();
+    let state = found.unwrap_or_else(|| {
+        State::new(initial.map_or_else(|| adapter.initial(config.seed), |initial| initial.parameters))
+    });
     tell(FromTrainer::Ready(Prepared {
         parameters: parameters as u64,
         examples: train.len() as u64,
@@ -123,6 +152,7 @@ pub fn session(
         targets: train.targets() as u64,
         steps: run::steps(config, &train),
         resumed: state.step,
+        continued,
     }));
     let end = run::run(
         Run {
@@ -148,6 +178,28 @@ pub fn session(
     };
     tell(last);
     Ok(())
+}
+
+/// An adapter to begin from.
+struct Initial {
+    parameters: Vec<f32>,
+    digest: [u8; 32],
+}
+
+fn begin_from(adapter: &dyn Adapter, file: &File, digest: &str) -> Result<Initial, crate::Error> {
+    let most = 4 * adapter.parameters() as u64 + lora_file::MAX_HEAD;
+    let bytes = lora_file::bytes(file, most)?;
+    let found: [u8; 32] = Sha256::digest(&bytes).into();
+    if unhex(digest) != Some(found) {
+        let found = hex(&found);
+        return Err(crate::Error::AdapterFile(format!(
+            "its SHA-256 is {found}, not {digest:.64}"
+        )));
+    }
+    Ok(Initial {
+        parameters: adapter.read(&bytes)?,
+        digest: found,
+    })
 }
 
 fn outcome(trained: &Trained, written: output::Written, begin: Instant) -> Outcome {
