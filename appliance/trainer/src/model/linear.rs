@@ -115,7 +115,9 @@ impl Linear<'_> {
         let x = View::new(x, tokens, inputs);
         let y = Target::new(y, tokens, outputs);
         let depth = inputs.min(DEPTH);
-        let height = (TILE / depth / 16 * 16).clamp(16, 256);
+        // Tasks of about one size, so that two threads have about as much to do.
+        let most = (TILE / depth / 16 * 16).clamp(16, 256);
+        let height = outputs.div_ceil(outputs.div_ceil(most)).next_multiple_of(16);
         pool.run_ranges(outputs, height, |rows| {
             let y = y.columns(rows.clone());
             with_scratch(rows.len() * depth, |tile| {

@@ -20,7 +20,7 @@ const MAX_TOKENS: usize = 1 << 16;
 /// Highest rank of an adapter.
 const MAX_RANK: usize = 1024;
 /// What is kept of the forward passes of as many of the last layers as it suffices for, bytes.
-const KEPT: usize = 256 << 20;
+const KEPT: usize = 384 << 20;
 /// Most threads.
 const MAX_THREADS: usize = 1024;
 
