@@ -167,6 +167,24 @@ pub enum ToGateway {
         /// What.
         what: Forget,
     },
+    /// Choose what a night learns from. [`crate::night::DATA_SET_FILES`] descriptors are attached; answered by
+    /// [`FromGateway::DataSet`] with the same number.
+    DataSet {
+        /// Number to repeat.
+        seq: u64,
+        /// What to choose.
+        order: crate::night::DataSetOrder,
+    },
+    /// Measure the engine with an adapter. Attached is the file of the gate's examples, read-only; answered by
+    /// [`FromGateway::Measured`] with the same number.
+    Measure {
+        /// Number to repeat.
+        seq: u64,
+        /// What to measure.
+        order: crate::night::MeasureOrder,
+    },
+    /// Give up what was ordered for the night; what was asked is answered all the same.
+    Wake,
     /// The memory ladder stands elsewhere.
     Rung(crate::memory::RungNotice),
     /// Prove that you live; answered by [`FromGateway::Pong`].
@@ -337,6 +355,15 @@ pub enum FromGateway {
     Audit(AuditReport),
     /// Answer to [`ToGateway::Forget`].
     Forgotten(Forgotten),
+    /// Answer to [`ToGateway::DataSet`].
+    DataSet(crate::night::DataSetAnswer),
+    /// Answer to [`ToGateway::Measure`].
+    Measured(crate::night::MeasureAnswer),
+    /// How answers went, adapter by adapter; at most one a minute.
+    Quality {
+        /// Those that answered since the gateway's start, at most 16, the latest.
+        adapters: Vec<crate::night::Quality>,
+    },
     /// TLS is served.
     Ready,
     /// The gateway cannot serve; it exits after this.

@@ -95,6 +95,14 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// What the nights are at; answered by [`Reply::Training`], as are the next three.
+    TrainingStatus,
+    /// Begin a night now, whatever the hour and whether or not they are on.
+    TrainingRun,
+    /// No night begins by itself any more; one that runs is ended, and what it has is kept.
+    TrainingOff,
+    /// Nights begin by themselves again.
+    TrainingOn,
     /// Ordered shutdown, then power off (natively: the supervisor ends).
     Poweroff,
     /// Ordered shutdown, then reboot (natively: the supervisor ends).
@@ -163,6 +171,8 @@ pub enum Reply {
         /// Names of the files; each is attached, read-only, in the same order.
         names: Vec<String>,
     },
+    /// Answer to [`Request::TrainingStatus`] and what changes it.
+    Training(Box<crate::night::TrainingStatus>),
     /// One line of [`Request::Logs`].
     Log(LogLine),
 }

@@ -19,6 +19,8 @@ pub enum Request {
     Score(Score),
     /// Say how long a conversation is; answered at once with [`Event::Counted`].
     Count(Count),
+    /// Say which tokens a conversation and its answer are; answered at once with [`Event::Encoded`].
+    Encode(Encode),
     /// Which model is loaded and how it is configured; answered at once, even while the engine is busy.
     Info,
 }
@@ -105,6 +107,28 @@ pub struct Count {
     pub messages: Vec<Message>,
 }
 
+/// A question for the tokens of a conversation that goes on with a given answer, as a trainer needs them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encode {
+    /// The conversation, rendered with the model's own chat template.
+    pub messages: Vec<Message>,
+    /// The answer.
+    pub text: String,
+    /// Most tokens of both together; more are answered with [`ErrorKind::ContextLength`].
+    pub most: u32,
+}
+
+/// Answer to [`Request::Encode`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoded {
+    /// Those of the conversation, those of the answer, and what ends the model's turn.
+    pub tokens: Vec<u32>,
+    /// Where the answer begins: what is before it is not to be learnt, everything from here on is.
+    pub answer: u32,
+    /// Tokens of the model's vocabulary.
+    pub vocabulary: u32,
+}
+
 /// How long a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
@@ -179,6 +203,8 @@ pub enum Event {
     Scored(Scored),
     /// Answer to [`Request::Count`].
     Counted(Counted),
+    /// Answer to [`Request::Encode`].
+    Encoded(Encoded),
     /// The request ended without a complete answer.
     Error(Error),
     /// Answer to [`Request::Info`].

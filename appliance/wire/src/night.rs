@@ -1,0 +1,292 @@
+//! What a night of learning needs of the gateway, which alone may read what people said: its data set, and how well an
+//! adapter does on it. And what an admin is told of the nights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::training::Progress;
+
+/// Descriptors attached to [`crate::birth::ToGateway::DataSet`], in this order: the data set (read and write, empty),
+/// the gate's examples (read and write, empty).
+pub const DATA_SET_FILES: usize = 2;
+/// Largest data set, and largest file of the gate's examples, bytes.
+pub const MAX_DATA_SET: u64 = 64 * 1024 * 1024;
+/// Nights of which the outcome is remembered and shown.
+pub const NIGHTS: usize = 30;
+
+/// What the gateway is to choose and write down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSetOrder {
+    /// When the last accepted night chose its examples, RFC 3339: what was judged after that is new. Without,
+    /// everything is.
+    pub since: Option<String>,
+    /// SHA-256 of the primary's model, lower-case hex: an engine that runs another one is not asked.
+    pub base: String,
+    /// How is chosen.
+    pub choice: ChoiceSettings,
+}
+
+/// The admin's settings of the choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChoiceSettings {
+    /// Fewest new examples of a night.
+    pub least: u32,
+    /// Part of the new examples' number that is learnt again of older ones: 0 to 1.
+    pub replay: f64,
+    /// Whether e-mail addresses are taken out like secrets.
+    pub emails: bool,
+}
+
+impl Default for ChoiceSettings {
+    fn default() -> Self {
+        Self {
+            least: 10,
+            replay: 0.5,
+            emails: false,
+        }
+    }
+}
+
+/// Answer to [`crate::birth::ToGateway::DataSet`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSetAnswer {
+    /// Number of the order.
+    pub seq: u64,
+    /// What came of it.
+    pub outcome: DataSetOutcome,
+}
+
+/// What came of the choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum DataSetOutcome {
+    /// Both files are whole.
+    Made {
+        /// When the choice began, RFC 3339: the next night's [`DataSetOrder::since`] if this one is accepted.
+        at: String,
+        /// Examples to be learnt.
+        train: u64,
+        /// Examples held out.
+        held_out: u64,
+        /// Examples of earlier nights that are learnt again.
+        replay: u64,
+        /// Examples that do not fit the engine's context or a row, and are left out.
+        long: u64,
+        /// How the examples were chosen, for the log: `low=3 doubled=2 …`. No text of anybody's.
+        tally: String,
+    },
+    /// There is nothing to do. Fits after "the night is skipped: ".
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// It could not be done. Fits after "failed to".
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whether an adapter helps, measured by the engine that serves, without standing in anybody's way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasureOrder {
+    /// SHA-256 of the primary's model, as in [`DataSetOrder::base`].
+    pub base: String,
+    /// SHA-256 of the adapter to measure, which the engine has loaded; without, no adapter.
+    pub adapter: Option<String>,
+    /// Seconds it may take.
+    pub within_s: u32,
+}
+
+/// Answer to [`crate::birth::ToGateway::Measure`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasureAnswer {
+    /// Number of the order.
+    pub seq: u64,
+    /// What was measured, or why nothing; that fits after "failed to".
+    pub outcome: Result<Measured, String>,
+}
+
+/// How well the engine does with an adapter, or without.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// On the examples that were held out.
+    pub held_out: Likelihood,
+    /// On general texts that ship with the gateway.
+    pub general: Likelihood,
+    /// Questions that ship with the gateway.
+    pub asked: u32,
+    /// Those of them that were answered right, greedily.
+    pub right: u32,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// How likely texts are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Likelihood {
+    /// Sum of the negative log-likelihoods of all tokens, nats.
+    pub nll: f64,
+    /// How many tokens.
+    pub tokens: u64,
+    /// How many texts.
+    pub texts: u64,
+}
+
+impl Likelihood {
+    /// Mean negative log-likelihood of a token, nats; none of none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^53")]
+    pub fn mean(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.nll / self.tokens as f64)
+    }
+}
+
+/// How answers went with one adapter, or none: said by the gateway about once a minute when it moved, with the sums
+/// since its start. Numbers only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// SHA-256 of the adapter; none for answers without one.
+    pub adapter: Option<String>,
+    /// Answers with a confidence.
+    pub answers: u64,
+    /// Sum of their confidences.
+    pub confidence: f64,
+    /// Sum of the squares of their confidences.
+    pub confidence_squared: f64,
+    /// Judgments.
+    pub judged: u64,
+    /// Sum of their scores.
+    pub score: f64,
+    /// Sum of the squares of their scores.
+    pub score_squared: f64,
+    /// Those of them with a correction.
+    pub corrected: u64,
+}
+
+/// What a night is at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum NightStage {
+    /// Nothing runs.
+    #[default]
+    Idle,
+    /// The gateway chooses what is learnt.
+    Choosing,
+    /// The trainer is started, or trains.
+    Training {
+        /// How far it is; none before its first step.
+        progress: Option<Progress>,
+        /// Whether it stands still because requests are answered, or memory is short.
+        paused: bool,
+    },
+    /// The engine is measured with and without the new adapter.
+    Measuring,
+    /// The adapter is signed, stored and put to use.
+    Applying,
+}
+
+/// How a night ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum NightResult {
+    /// Its adapter is in use since.
+    Applied {
+        /// Name of the adapter in the store.
+        adapter: String,
+    },
+    /// Its adapter does not help enough, or harms: it is kept for a look.
+    Rejected {
+        /// Name of the adapter in the store.
+        adapter: String,
+        /// Why.
+        reason: String,
+    },
+    /// There was nothing to do.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// It could not be done. Fits after "failed to".
+    Failed {
+        /// Why.
+        reason: String,
+        /// Whether a checkpoint is kept from which the next one goes on.
+        resumes: bool,
+    },
+}
+
+/// What a gate decided by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GateFigures {
+    /// With what was in use before.
+    pub before: Measured,
+    /// With the new adapter.
+    pub after: Measured,
+}
+
+/// A night that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Night {
+    /// When it began, RFC 3339.
+    pub began: String,
+    /// Seconds it took.
+    pub seconds: u64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub result: NightResult,
+    /// What the gate measured, where it came to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<GateFigures>,
+    /// What came of it later: taken back, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<String>,
+}
+
+/// What an admin is told of the nights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingStatus {
+    /// Whether nights begin by themselves.
+    pub enabled: bool,
+    /// When the next one begins, local time, RFC 3339; none when they are off.
+    pub next: Option<String>,
+    /// What is done now.
+    pub now: NightStage,
+    /// The last nights, the newest first, at most [`NIGHTS`].
+    pub nights: Vec<Night>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_needs_tokens() {
+        let likelihood = Likelihood {
+            nll: 6.0,
+            tokens: 4,
+            texts: 1,
+        };
+        assert_eq!(likelihood.mean(), Some(1.5));
+        assert_eq!(Likelihood::default().mean(), None);
+    }
+
+    #[test]
+    fn a_night_reads_as_it_was_written() {
+        let night = Night {
+            began: "2026-01-02T02:00:00Z".into(),
+            seconds: 90,
+            result: NightResult::Skipped { reason: "few".into() },
+            figures: None,
+            later: None,
+        };
+        let text = serde_json::to_string(&night).unwrap();
+        assert!(text.contains(r#""result":"skipped""#), "{text}");
+        assert_eq!(serde_json::from_str::<Night>(&text).unwrap(), night);
+    }
+
+    #[test]
+    fn its_files_fit_one_packet() {
+        const { assert!(DATA_SET_FILES <= crate::birth::MAX_FDS) }
+    }
+}
