@@ -411,6 +411,7 @@ mod tests {
                 refused: Some("wrong-digest: failed to verify the file".into()),
                 ..PromptsStatus::default()
             },
+            training: None,
             services: vec![ServiceStatus {
                 name: "gateway".into(),
                 state: ServiceState::CrashLoop,

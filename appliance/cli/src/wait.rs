@@ -229,6 +229,7 @@ mod tests {
             ladder: Default::default(),
             models: vec![],
             prompts: PromptsStatus::default(),
+            training: None,
             services,
             problems: vec![],
         }

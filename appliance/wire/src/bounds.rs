@@ -77,6 +77,22 @@ pub mod training {
     pub const THREADS: RangeInclusive<u32> = 1..=64;
 }
 
+/// Of a night besides its training: [`crate::night::ChoiceSettings`], and what the gate asks.
+pub mod night {
+    use std::ops::RangeInclusive;
+
+    /// Fewest new examples of a night.
+    pub const LEAST: RangeInclusive<u32> = 1..=10_000;
+    /// Examples of older nights, as a part of the new ones' number.
+    pub const REPLAY: RangeInclusive<f64> = 0.0..=1.0;
+    /// Part by which the loss on held-out feedback must fall.
+    pub const GAIN: RangeInclusive<f64> = 0.0..=0.9;
+    /// Part by which the loss on general texts may rise.
+    pub const GENERAL: RangeInclusive<f64> = 0.0..=1.0;
+    /// Questions that may be answered wrong that were answered right before.
+    pub const WRONG: RangeInclusive<u32> = 0..=1000;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -271,6 +271,9 @@ pub struct Status {
     /// Words of the Omni-Loop.
     #[serde(default)]
     pub prompts: PromptsStatus,
+    /// The nights that teach.
+    #[serde(default)]
+    pub training: Option<Box<crate::night::TrainingStatus>>,
     /// Services and their states.
     pub services: Vec<ServiceStatus>,
     /// What an admin should look at, in plain sentences; empty when all is well.

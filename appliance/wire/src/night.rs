@@ -243,6 +243,22 @@ pub struct Night {
     pub later: Option<String>,
 }
 
+/// How many nights ended how, since the appliance remembers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NightCounts {
+    /// Their adapter was put to use.
+    pub applied: u64,
+    /// Their adapter did not help enough.
+    pub rejected: u64,
+    /// There was nothing to do.
+    pub skipped: u64,
+    /// They could not be done.
+    pub failed: u64,
+    /// Adapters of nights that were taken back because the day after was worse.
+    pub taken_back: u64,
+}
+
 /// What an admin is told of the nights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingStatus {
@@ -254,6 +270,9 @@ pub struct TrainingStatus {
     pub now: NightStage,
     /// The last nights, the newest first, at most [`NIGHTS`].
     pub nights: Vec<Night>,
+    /// How many ended how.
+    #[serde(default)]
+    pub counts: NightCounts,
 }
 
 #[cfg(test)]

@@ -182,6 +182,7 @@ pub fn status() -> Status {
             adapter: None,
         }],
         prompts: PromptsStatus::default(),
+        training: None,
         services: vec![ServiceStatus {
             name: "engine-primary".into(),
             state: ServiceState::Ready,
