@@ -25,7 +25,7 @@ use crate::server::{self, Frontend};
 use crate::shared::Shared;
 use crate::template::Template;
 use crate::worker::Worker;
-use crate::{config, easing, info, probe};
+use crate::{config, easing, encoding, info, probe};
 
 /// Stack of the decode thread: a constraint may be deeply nested. Only touched pages count.
 const STACK: usize = 64 * 1024 * 1024;
@@ -273,6 +273,7 @@ fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Re
     let markers = Arc::new(Markers::new(vocab.specials(), template.source()));
     Ok(Frontend {
         vocab,
+        turn_end: encoding::turn_end(&template, &markers, vocab),
         grammars: Arc::new(Grammars::new(
             vocab,
             start.params.slots as usize + WAITING_GRAMMARS,

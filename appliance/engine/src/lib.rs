@@ -13,7 +13,7 @@
 //! [`prompt`] turn it into tokens, [`constraint`] compiles what the answer must match, [`queue`] keeps it until a
 //! slot is free and [`admission`] says how much of it that slot holds, [`worker`] decodes all slots together in steps planned by [`plan`] (those of one adapter in one step: [`adapters`], [`turns`]), [`generating`] has [`sampling`]
 //! pick the tokens ([`speculation`] says which may be decoded ahead) and [`answer`] make text of them, [`scoring`] reads off how likely a given text is, [`mailbox`]
-//! carries the events back to the connection's thread. [`entry`] is the program around it all. When memory is short, [`easing`] gives some back, which
+//! carries the events back to the connection's thread. [`encoding`] answers a trainer's question for tokens without the queue. [`entry`] is the program around it all. When memory is short, [`easing`] gives some back, which
 //! [`resident`] measures. [`birth`] starts all of it, has [`probe`] measure, and talks to the supervisor.
 
 pub mod adapters;
@@ -23,6 +23,7 @@ pub mod birth;
 pub mod config;
 pub mod constraint;
 pub mod easing;
+pub mod encoding;
 pub mod entry;
 pub mod generating;
 pub mod llama;

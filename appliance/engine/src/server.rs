@@ -43,6 +43,8 @@ pub struct Frontend {
     pub template: Template,
     /// Tokens that only the template may write.
     pub markers: Arc<Markers>,
+    /// What its turn ends with, by that template.
+    pub turn_end: Vec<Token>,
     /// Bytes of the longest token.
     pub longest_piece: usize,
     /// What is loaded; the counts are filled in when asked.
@@ -51,7 +53,12 @@ pub struct Frontend {
 
 impl Frontend {
     /// The tokens of a conversation that goes on with a text of `more` bytes, all in a context of `context` tokens.
-    fn conversation(&self, messages: &[Message], more: usize, context: u32) -> Result<Vec<Token>, Error> {
+    pub(crate) fn conversation(
+        &self,
+        messages: &[Message],
+        more: usize,
+        context: u32,
+    ) -> Result<Vec<Token>, Error> {
         let contents = messages.iter().map(|message| message.content.trim().len());
         let bytes = contents.sum::<usize>() + more;
         validate::check_least_length(bytes / self.longest_piece, context)?;
@@ -88,7 +95,7 @@ impl Frontend {
         })
     }
 
-    fn plain(&self, text: &str) -> Vec<Token> {
+    pub(crate) fn plain(&self, text: &str) -> Vec<Token> {
         prompt::plain(text, &self.markers, &self.vocab)
     }
 
@@ -249,6 +256,10 @@ fn converse(stream: &mut UnixStream, frontend: &Frontend, shared: &Shared) {
             Ok(Request::Count(request)) => {
                 let counted = frontend.count(&request.messages, shared.context());
                 frame::write(stream, &counted.map_or_else(Event::Error, Event::Counted))
+            }
+            Ok(Request::Encode(request)) => {
+                let encoded = frontend.encode(&request);
+                frame::write(stream, &encoded.map_or_else(Event::Error, Event::Encoded))
             }
             Ok(Request::Generate(request)) => {
                 let whose = (request.client.clone(), request.apply.clone());

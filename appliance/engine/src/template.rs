@@ -97,7 +97,7 @@ impl Template {
     /// [`TemplateError::Refused`] when the template raises an exception or costs too much.
     pub fn render(&self, messages: &[Message], specials: &[&str]) -> Result<Rendered, TemplateError> {
         let contents: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-        let text = self.apply(messages, &contents)?;
+        let text = self.apply(messages, &contents, true)?;
         let nonce = nonce();
         // Empty contents stay empty: templates ask for that.
         let marks: Vec<String> = (0..contents.len())
@@ -111,7 +111,7 @@ impl Template {
             .collect();
         let marked: Vec<&str> = marks.iter().map(String::as_str).collect();
         let aligned = self
-            .apply(messages, &marked)
+            .apply(messages, &marked, true)
             .ok()
             .and_then(|skeleton| align(&skeleton, &text, &contents, &marks));
         if let Some(contents) = aligned {
@@ -127,7 +127,7 @@ impl Template {
         let text = if broken == contents {
             text
         } else {
-            self.apply(messages, &broken)?
+            self.apply(messages, &broken, true)?
         };
         Ok(Rendered {
             text,
@@ -135,7 +135,21 @@ impl Template {
         })
     }
 
-    fn apply(&self, messages: &[Message], contents: &[&str]) -> Result<String, TemplateError> {
+    /// What the template puts behind an answer of the model with which a conversation ends; `None` where it cannot be
+    /// told, because the template refuses such a conversation or changes the answer.
+    pub fn after_answer(&self) -> Option<String> {
+        let nonce = nonce();
+        let [question, answer] = ["question", "answer"].map(|name| format!("{name}{nonce:016x}"));
+        let messages = [(Role::User, &question), (Role::Assistant, &answer)].map(|(role, content)| Message {
+            role,
+            content: content.clone(),
+        });
+        let text = self.apply(&messages, &[&question, &answer], false).ok()?;
+        text.rsplit_once(&answer).map(|(_, behind)| behind.to_owned())
+    }
+
+    /// `begun` says whether the model's turn is begun at the end.
+    fn apply(&self, messages: &[Message], contents: &[&str], begun: bool) -> Result<String, TemplateError> {
         let messages: Vec<Value> = messages
             .iter()
             .zip(contents)
@@ -143,7 +157,7 @@ impl Template {
             .collect();
         let values = context! {
             messages,
-            add_generation_prompt => true,
+            add_generation_prompt => begun,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             tools => (),
@@ -379,6 +393,24 @@ mod tests {
                 .render(&[message(Role::User, "x")], &[])
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_comes_behind_an_answer_is_the_templates() {
+        let behind = |source| template(source).after_answer();
+        assert_eq!(behind(None).as_deref(), Some("<|im_end|>\n"));
+        let llama = "{% for m in messages %}{{ ' ' + m.content | trim + ' ' + eos_token }}{% endfor %}";
+        assert_eq!(behind(Some(llama)).as_deref(), Some(" </s>"));
+        // The turn of the model is not begun once more.
+        let begins = "{% for m in messages %}{{ m.content }}.{% endfor %}\
+            {% if add_generation_prompt %}<begin>{% endif %}";
+        assert_eq!(behind(Some(begins)).as_deref(), Some("."));
+        for shy in [
+            "{{ raise_exception('no answers') }}",
+            "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        ] {
+            assert_eq!(behind(Some(shy)), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Bounds of a request. The gateway checked them before; the engine does not rely on it.
 
 use sarai_wire::adapter::{Apply, is_digest};
-use sarai_wire::engine::{Error, ErrorKind, Generate, Message, Score};
+use sarai_wire::engine::{Encode, Error, ErrorKind, Generate, Message, Score};
 
 use crate::scoring;
 
@@ -110,6 +110,29 @@ pub fn check_score(request: &Score) -> Result<(), Error> {
             "a text to score of {} bytes is not 1 to {} bytes long",
             text.len(),
             scoring::MAX_BYTES
+        )));
+    }
+    Ok(())
+}
+
+/// As [`check_score`] for a conversation and its answer whose tokens are wanted.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], naming the field and its bounds.
+pub fn check_encode(request: &Encode) -> Result<(), Error> {
+    let Encode { messages, text, most } = request;
+    check_messages(messages)?;
+    if text.is_empty() || text.len() > scoring::MAX_BYTES {
+        return Err(invalid(format!(
+            "an answer to encode of {} bytes is not 1 to {} bytes long",
+            text.len(),
+            scoring::MAX_BYTES
+        )));
+    }
+    if !(1..=scoring::MAX_TOKENS).contains(&(*most as usize)) {
+        return Err(invalid(format!(
+            "most is {most}; it must be 1 to {}",
+            scoring::MAX_TOKENS
         )));
     }
     Ok(())
@@ -294,6 +317,28 @@ mod tests {
         assert!(error.message.ends_with("shorten them by 2"));
         let many = check_scored_length(1, scoring::MAX_TOKENS + 1, u32::MAX).unwrap_err();
         assert_eq!(many.kind, ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn what_is_to_be_encoded_has_its_bounds() {
+        let good = || Encode {
+            messages: good().messages,
+            text: "hi".into(),
+            most: 4096,
+        };
+        check_encode(&good()).unwrap();
+        let refused = |change: &dyn Fn(&mut Encode)| {
+            let mut request = good();
+            change(&mut request);
+            let error = check_encode(&request).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid);
+            error.message
+        };
+        assert!(refused(&|r| r.messages.clear()).contains("messages"));
+        assert!(refused(&|r| r.text.clear()).contains("bytes"));
+        assert!(refused(&|r| r.text = "x".repeat(scoring::MAX_BYTES + 1)).contains("bytes"));
+        assert!(refused(&|r| r.most = 0).contains("most is 0"));
+        assert!(refused(&|r| r.most = 1 << 20).contains("most is"));
     }
 
     #[test]

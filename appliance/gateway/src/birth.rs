@@ -49,12 +49,7 @@ impl Birth {
         registered.map(Self).map_err(Into::into)
     }
 
-    /// The next message; [`BirthError::Closed`] when the supervisor is gone.
-    pub async fn next(&self) -> Result<ToGateway, BirthError> {
-        self.next_with_files().await.map(|(message, _files)| message)
-    }
-
-    /// The same, with the descriptors attached to it.
+    /// The next message with the descriptors attached to it; [`BirthError::Closed`] when the supervisor is gone.
     pub async fn next_with_files(&self) -> Result<(ToGateway, Vec<OwnedFd>), BirthError> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -95,11 +90,11 @@ mod tests {
             tokio::task::yield_now().await;
             send(near.as_fd(), &ToGateway::Ping { seq: 7 }, &[]).unwrap();
         };
-        let (message, ()) = tokio::join!(birth.next(), later);
-        assert!(matches!(message.unwrap(), ToGateway::Ping { seq: 7 }));
+        let (message, ()) = tokio::join!(birth.next_with_files(), later);
+        assert!(matches!(message.unwrap().0, ToGateway::Ping { seq: 7 }));
         birth.say(&FromGateway::Ready).await.unwrap();
         assert!(matches!(recv(near.as_fd()).unwrap().0, FromGateway::Ready));
         drop(near);
-        assert!(matches!(birth.next().await, Err(BirthError::Closed)));
+        assert!(matches!(birth.next_with_files().await, Err(BirthError::Closed)));
     }
 }

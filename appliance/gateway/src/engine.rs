@@ -14,7 +14,8 @@ use sarai_reflection::{
 };
 use sarai_wire::adapter::{Adapter, Apply};
 use sarai_wire::engine::{
-    Count, Counted, ErrorKind, Event, FinishReason, Generate, Info, Message, Request, Score, Token,
+    Count, Counted, Encode, Encoded, ErrorKind, Event, FinishReason, Generate, Info, Message, Request, Score,
+    Token,
 };
 use sarai_wire::frame::{self, FrameError};
 use tokio::net::UnixStream;
@@ -270,7 +271,9 @@ impl Engine {
                     }
                     return Err(error.into());
                 }
-                Event::Info(_) | Event::Scored(_) | Event::Counted(_) => return Err(unasked()),
+                Event::Info(_) | Event::Scored(_) | Event::Counted(_) | Event::Encoded(_) => {
+                    return Err(unasked());
+                }
             }
         }
     }
@@ -301,6 +304,12 @@ impl Engine {
             .map_err(|_| Trouble::Unresponsive)?
     }
 
+    /// A connection on which tokens are asked for, and what the engine runs as long as that connection lasts.
+    pub async fn encoder(&self, within: Duration) -> Result<(Encoder, Arc<Info>), Trouble> {
+        let (stream, info) = self.greet(within).await?;
+        Ok((Encoder { stream, within }, info))
+    }
+
     /// How likely a given answer is.
     pub async fn score(&self, score: Score, patience: Patience) -> Result<Vec<Scored>, Trouble> {
         let (mut stream, _) = self.greet(patience.hello).await?;
@@ -316,7 +325,7 @@ impl Engine {
                     return Ok(scored.tokens.into_iter().map(token).collect());
                 }
                 Event::Error(error) => return Err(error.into()),
-                Event::Token(_) | Event::Done(_) | Event::Info(_) | Event::Counted(_) => {
+                Event::Token(_) | Event::Done(_) | Event::Info(_) | Event::Counted(_) | Event::Encoded(_) => {
                     return Err(unasked());
                 }
             }
@@ -345,6 +354,29 @@ impl Engine {
             () = tokio::time::sleep(patience.silence) => Err(Trouble::Silent),
             trouble = probing => Err(trouble),
         }
+    }
+}
+
+/// A connection on which the tokens of one conversation after the other are asked for.
+pub struct Encoder {
+    stream: UnixStream,
+    within: Duration,
+}
+
+impl Encoder {
+    /// The tokens of a conversation that goes on with a given answer.
+    pub async fn encode(&mut self, request: Encode) -> Result<Encoded, Trouble> {
+        let encoding = async {
+            frame::write_async(&mut self.stream, &Request::Encode(request)).await?;
+            match frame::read_async::<Event>(&mut self.stream).await? {
+                Event::Encoded(encoded) => Ok(encoded),
+                Event::Error(error) => Err(error.into()),
+                _ => Err(unasked()),
+            }
+        };
+        tokio::time::timeout(self.within, encoding)
+            .await
+            .map_err(|_| Trouble::Unresponsive)?
     }
 }
 

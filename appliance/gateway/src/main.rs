@@ -18,6 +18,7 @@
 //! | [`routes`], [`body`], [`json`], [`params`], [`errors`] | what comes before each route; bounded bodies; OpenAI's errors |
 //! | [`chat`] | `POST /v1/chat/completions` |
 //! | [`feedback`] | `POST /v1/feedback`, and the answers that may be judged |
+//! | [`night`] | what a night of learning needs: its data set, and how well an adapter does |
 //! | [`engine`], [`failover`] | one engine; two behind one face |
 //! | [`ladder`] | where the memory ladder stands, and which requests it touched |
 //! | [`metrics`], [`audit`] | what is measured; what every loop did |
@@ -38,6 +39,7 @@ mod keys;
 mod ladder;
 mod limits;
 mod metrics;
+mod night;
 mod params;
 mod patient;
 mod prompts;
@@ -55,6 +57,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::birth::{Birth, Inheritance};
 use crate::house::{House, Phase};
+use crate::night::Night;
 
 /// Threads that serve. The engines' cores are not for the gateway; two threads carry far more than a model can say.
 const WORKERS: usize = 2;
@@ -137,21 +140,37 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
         .await
         .context("tell the supervisor that TLS is served")?;
     tracing::info!(keys, "serving");
-    obey(&house, &birth, &mut reports).await;
+    let (told, answers) = tokio::sync::mpsc::unbounded_channel();
+    let night = Night::new(Arc::clone(&house), told);
+    obey(&house, &birth, &night, &mut reports, answers).await;
+    night.wake();
     drain(&house).await;
     end_files(&house, &birth, &mut reports).await;
     Ok(())
 }
 
 /// Does what the supervisor says until it says stop or is gone.
-async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<AuditReport>) {
+async fn obey(
+    house: &House,
+    birth: &Birth,
+    night: &Night,
+    reports: &mut UnboundedReceiver<AuditReport>,
+    mut answers: UnboundedReceiver<FromGateway>,
+) {
     let (told, mut forgotten) = tokio::sync::mpsc::unbounded_channel();
     loop {
         let message = tokio::select! {
-            message = birth.next() => message,
+            message = birth.next_with_files() => message,
             Some(forgotten) = forgotten.recv() => {
                 if let Err(error) = birth.say(&FromGateway::Forgotten(forgotten)).await {
                     tracing::error!("failed to tell what was forgotten: failed to {error}");
+                    return;
+                }
+                continue;
+            }
+            Some(answer) = answers.recv() => {
+                if let Err(error) = birth.say(&answer).await {
+                    tracing::error!("failed to tell what the night asked for: failed to {error}");
                     return;
                 }
                 continue;
@@ -165,7 +184,7 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
             }
         };
         match message {
-            Ok(ToGateway::Ping { seq }) => {
+            Ok((ToGateway::Ping { seq }, _)) => {
                 let (answered, fallbacks) = house.metrics.counts();
                 let connections = u32::try_from(house.connections.len()).unwrap_or(u32::MAX);
                 let pong = FromGateway::Pong {
@@ -179,19 +198,22 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
                     return;
                 }
             }
-            Ok(ToGateway::Reload) => match house.credentials.reload() {
+            Ok((ToGateway::Reload, _)) => match house.credentials.reload() {
                 Ok(keys) => tracing::info!(keys, "read certificate and keys again"),
                 Err(error) => tracing::error!("kept the old certificate and keys: failed to {error}"),
             },
-            Ok(ToGateway::Start(_)) => tracing::warn!("ignored a second start"),
-            Ok(ToGateway::Forget { seq, what }) => {
+            Ok((ToGateway::Start(_), _)) => tracing::warn!("ignored a second start"),
+            Ok((ToGateway::Forget { seq, what }, _)) => {
                 let told = told.clone();
                 // Nobody listens any more at the very end.
                 house
                     .feedback
                     .forget(seq, what, move |forgotten| drop(told.send(forgotten)));
             }
-            Ok(ToGateway::Rung(notice)) => {
+            Ok((ToGateway::DataSet { seq, order }, files)) => night.data_set(seq, order, files),
+            Ok((ToGateway::Measure { seq, order }, files)) => night.measure(seq, order, files),
+            Ok((ToGateway::Wake, _)) => night.wake(),
+            Ok((ToGateway::Rung(notice), _)) => {
                 let (rung, reason) = (notice.rung, notice.reason.clone());
                 let moved = house.ladder.moved(notice);
                 house.metrics.rung(rung, moved);
@@ -199,7 +221,7 @@ async fn obey(house: &House, birth: &Birth, reports: &mut UnboundedReceiver<Audi
                     tracing::info!(rung = rung.name(), reason, "the memory ladder moved");
                 }
             }
-            Ok(ToGateway::Stop) => return,
+            Ok((ToGateway::Stop, _)) => return,
             Err(BirthError::Closed) => {
                 tracing::warn!("the supervisor is gone");
                 return;

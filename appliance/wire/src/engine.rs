@@ -1,8 +1,8 @@
 //! Gateway → engine: one request at a time on a connection of the engine's Unix socket, events back.
 //!
 //! Frames are [`crate::frame`]s. The client sends a [`Request`]; the engine answers with [`Event`]s, the last
-//! of which is [`Event::Done`], [`Event::Scored`], [`Event::Counted`], [`Event::Info`] or [`Event::Error`]; then the next request may follow on the
-//! same connection. Closing the connection cancels the request that runs on it.
+//! of which is [`Event::Done`], [`Event::Scored`], [`Event::Counted`], [`Event::Encoded`], [`Event::Info`] or
+//! [`Event::Error`]; then the next request may follow on the same connection. Closing the connection cancels the request that runs on it.
 
 use serde::{Deserialize, Serialize};
 

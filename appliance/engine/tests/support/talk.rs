@@ -112,7 +112,9 @@ impl Talk {
                         end: Err(error),
                     };
                 }
-                other @ (Event::Info(_) | Event::Scored(_) | Event::Counted(_)) => panic!("{other:?}"),
+                other @ (Event::Info(_) | Event::Scored(_) | Event::Counted(_) | Event::Encoded(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }

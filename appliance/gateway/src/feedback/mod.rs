@@ -9,6 +9,8 @@
 pub mod pace;
 pub mod route;
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -26,6 +28,10 @@ pub struct Desk {
     /// `None` where the supervisor gave no folder.
     keeper: Option<Keeper>,
     enabled: bool,
+    /// Where it is kept, if anywhere.
+    folder: Option<PathBuf>,
+    /// How often something was to be forgotten.
+    forgets: AtomicU64,
     pace: Pace,
 }
 
@@ -46,6 +52,7 @@ impl Desk {
     /// When the system gives no thread.
     pub fn start(start: Option<FeedbackStart>) -> std::io::Result<Self> {
         let enabled = start.as_ref().is_some_and(|start| start.settings.enabled);
+        let folder = start.as_ref().map(|start| start.folder.clone());
         let keeper = start.map(|start| {
             let settings = Settings {
                 folder: start.folder,
@@ -61,6 +68,8 @@ impl Desk {
         Ok(Self {
             keeper: keeper.transpose()?,
             enabled,
+            folder,
+            forgets: AtomicU64::new(0),
             pace: Pace::default(),
         })
     }
@@ -121,6 +130,7 @@ impl Desk {
 
     /// Forgets; `told` hears what came of it, from another thread. Also where answers cannot be judged any more.
     pub fn forget(&self, seq: u64, what: Forget, told: impl FnOnce(Forgotten) + Send + 'static) {
+        self.forgets.fetch_add(1, Ordering::SeqCst);
         let what = match what {
             Forget::Completion { id } => What::Completion(id),
             Forget::Key { name } => What::Key(name),
@@ -143,6 +153,16 @@ impl Desk {
                 trouble: Some("find the feedback: none is kept".to_owned()),
             }),
         }
+    }
+
+    /// The folder of what is kept; `None` where nothing is.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// How often something was to be forgotten, since the start.
+    pub fn forgets(&self) -> u64 {
+        self.forgets.load(Ordering::SeqCst)
     }
 
     /// Answers that could not be kept to be judged, since the start.

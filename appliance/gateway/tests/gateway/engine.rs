@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use sarai_wire::adapter::Adapter;
 use sarai_wire::engine::{
-    Alternative, Counted, Done, ErrorKind, Event, FinishReason, Generate, Info, Request, Token,
+    Alternative, Counted, Done, Encode, Encoded, ErrorKind, Event, FinishReason, Generate, Info, Request,
+    Token,
 };
 use sarai_wire::frame;
 
@@ -115,6 +116,7 @@ struct Shared {
     frozen: AtomicBool,
     over: AtomicBool,
     cancelled: AtomicUsize,
+    encoded: AtomicUsize,
     asked: Mutex<Vec<Generate>>,
 }
 
@@ -181,6 +183,11 @@ impl Engine {
         self.shared.asked.lock().unwrap().clone()
     }
 
+    /// How often it was asked for tokens.
+    pub fn encoded(&self) -> usize {
+        self.shared.encoded.load(Ordering::SeqCst)
+    }
+
     /// How many generations the gateway ended by closing the connection.
     pub fn cancelled(&self) -> usize {
         self.shared.cancelled.load(Ordering::SeqCst)
@@ -219,6 +226,13 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
             Request::Count(count) => {
                 let tokens = u32::try_from(count.messages.len()).unwrap() * MESSAGE;
                 if frame::write(&mut stream, &Event::Counted(Counted { tokens, context })).is_err() {
+                    return;
+                }
+            }
+            Request::Encode(encode) => {
+                shared.encoded.fetch_add(1, Ordering::SeqCst);
+                let event = encoded(&encode).map_or_else(Event::Error, Event::Encoded);
+                if frame::write(&mut stream, &event).is_err() {
                     return;
                 }
             }
@@ -269,6 +283,29 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
             }
         }
     }
+}
+
+/// Tokens an engine knows: the bytes, and the end of a turn.
+pub const VOCABULARY: u32 = 257;
+
+/// A byte is a token: the conversation's texts, the answer, the end.
+pub fn encoded(encode: &Encode) -> Result<Encoded, sarai_wire::engine::Error> {
+    let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<u32>>();
+    let mut tokens: Vec<u32> = encode.messages.iter().flat_map(|m| bytes(&m.content)).collect();
+    let answer = u32::try_from(tokens.len()).unwrap();
+    tokens.extend(bytes(&encode.text));
+    tokens.push(VOCABULARY - 1);
+    if tokens.len() > encode.most as usize {
+        return Err(sarai_wire::engine::Error {
+            kind: ErrorKind::ContextLength,
+            message: "too long".into(),
+        });
+    }
+    Ok(Encoded {
+        tokens,
+        answer,
+        vocabulary: VOCABULARY,
+    })
 }
 
 thread_local! {

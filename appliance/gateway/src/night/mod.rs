@@ -1,0 +1,172 @@
+//! What a night of learning needs of the gateway, which alone may read what people said.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | [`data_set`] | what is learnt, as the trainer and the gate read it |
+//! | [`measure`] | how well the engine does with an adapter, or without |
+//!
+//! Orders are carried out one after the other, beside the requests of clients. Each is answered, also when the night ends
+//! before it is done.
+
+pub mod data_set;
+pub mod measure;
+
+use std::fs::File;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use sarai_wire::birth::FromGateway;
+use sarai_wire::night::{
+    DATA_SET_FILES, DataSetAnswer, DataSetOrder, DataSetOutcome, MeasureAnswer, MeasureOrder,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Mutex, watch};
+
+use crate::house::House;
+
+/// Why an order is given up. Fits after "failed to".
+pub const WOKEN: &str = "finish: the night was ended";
+
+/// Says when an order is to be given up.
+#[derive(Debug, Clone)]
+pub struct Woken(watch::Receiver<()>);
+
+impl Woken {
+    /// Whether it is to be given up.
+    pub fn now(&self) -> bool {
+        // Without a sender the gateway ends.
+        self.0.has_changed().unwrap_or(true)
+    }
+
+    /// Resolves once it is to be given up.
+    pub async fn wait(&self) {
+        let mut moved = self.0.clone();
+        let _ = moved.changed().await;
+    }
+
+    /// What `work` comes to; `None` when the night ended before that.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.wait() => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+/// The orders of the night.
+pub struct Night {
+    house: Arc<House>,
+    /// Whose turn it is: one order at a time.
+    turn: Arc<Mutex<()>>,
+    wake: watch::Sender<()>,
+    told: UnboundedSender<FromGateway>,
+}
+
+impl Night {
+    /// Nothing is ordered yet; `told` hears the answers.
+    pub fn new(house: Arc<House>, told: UnboundedSender<FromGateway>) -> Self {
+        Self {
+            house,
+            turn: Arc::default(),
+            wake: watch::Sender::new(()),
+            told,
+        }
+    }
+
+    /// Has a data set made.
+    pub fn data_set(&self, seq: u64, order: DataSetOrder, files: Vec<OwnedFd>) {
+        let (house, woken) = (Arc::clone(&self.house), self.woken());
+        self.spawn(async move {
+            let outcome = match <[OwnedFd; DATA_SET_FILES]>::try_from(files) {
+                Ok(files) => data_set::make(house, order, files.map(File::from), woken).await,
+                Err(files) => DataSetOutcome::Failed {
+                    reason: format!("take the files of the data set: {} came along", files.len()),
+                },
+            };
+            match &outcome {
+                DataSetOutcome::Made {
+                    train,
+                    held_out,
+                    replay,
+                    long,
+                    tally,
+                    ..
+                } => tracing::info!(
+                    train,
+                    held_out,
+                    replay,
+                    long,
+                    tally,
+                    "made the data set of a night"
+                ),
+                DataSetOutcome::Skipped { reason } => tracing::info!("the night is skipped: {reason}"),
+                DataSetOutcome::Failed { reason } => tracing::warn!("failed to {reason}"),
+            }
+            FromGateway::DataSet(DataSetAnswer { seq, outcome })
+        });
+    }
+
+    /// Has an adapter measured.
+    pub fn measure(&self, seq: u64, order: MeasureOrder, mut files: Vec<OwnedFd>) {
+        let (house, woken) = (Arc::clone(&self.house), self.woken());
+        self.spawn(async move {
+            let outcome = match (files.pop(), files.len()) {
+                (Some(file), 0) => match woken.or(measure::measure(&house, order, File::from(file))).await {
+                    Some(outcome) => outcome,
+                    None => Err(WOKEN.to_owned()),
+                },
+                _ => Err("take the file of the gate's examples: one must come along".to_owned()),
+            };
+            if let Err(reason) = &outcome {
+                tracing::warn!("failed to {reason}");
+            }
+            FromGateway::Measured(MeasureAnswer { seq, outcome })
+        });
+    }
+
+    /// Gives up whatever is ordered.
+    pub fn wake(&self) {
+        self.wake.send_replace(());
+    }
+
+    fn woken(&self) -> Woken {
+        Woken(self.wake.subscribe())
+    }
+
+    fn spawn(&self, work: impl Future<Output = FromGateway> + Send + 'static) {
+        let (turn, told) = (Arc::clone(&self.turn), self.told.clone());
+        tokio::spawn(async move {
+            let answer = {
+                let _turn = turn.lock().await;
+                work.await
+            };
+            // Nobody listens any more at the very end.
+            let _ = told.send(answer);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_ordered_after_the_end_of_a_night_is_not_given_up() {
+        let wake = watch::Sender::new(());
+        let before = Woken(wake.subscribe());
+        assert!(!before.now());
+        assert_eq!(before.or(std::future::ready(7)).await, Some(7));
+        wake.send_replace(());
+        let after = Woken(wake.subscribe());
+        assert!(before.now() && !after.now());
+        assert_eq!(before.or(std::future::pending::<u8>()).await, None);
+        // It stays given up.
+        assert_eq!(before.or(std::future::ready(7)).await, None);
+        assert_eq!(after.or(std::future::ready(7)).await, Some(7));
+        drop(wake);
+        assert!(after.now());
+        after.wait().await;
+    }
+}
