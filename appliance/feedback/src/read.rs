@@ -49,6 +49,14 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read.
     pub fn open(folder: &Path) -> io::Result<Self> {
+        Self::open_while(folder, &|| true)
+    }
+
+    /// The same, as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// When a file cannot be read; [`io::ErrorKind::Interrupted`] when it was not to go on.
+    pub fn open_while(folder: &Path, go_on: &dyn Fn() -> bool) -> io::Result<Self> {
         let mut files = Vec::new();
         for number in FEEDBACK.list(folder)? {
             let file = File::options()
@@ -62,7 +70,7 @@ impl Reader {
                 Err(e) => return Err(e),
             }
         }
-        Self::of(files)
+        Self::read(files, go_on)
     }
 
     /// Of these files, in order. Everything in them is taken for hostile.
@@ -70,6 +78,10 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read.
     pub fn of(files: Vec<File>) -> io::Result<Self> {
+        Self::read(files, &|| true)
+    }
+
+    fn read(files: Vec<File>, go_on: &dyn Fn() -> bool) -> io::Result<Self> {
         let files = files
             .into_iter()
             .map(|file| file.metadata().map(|about| (file, about.len())))
@@ -83,6 +95,9 @@ impl Reader {
         let mut lines: Vec<(u64, [u8; 16])> = Vec::new();
         let mut whose: HashMap<[u8; 16], (String, String)> = HashMap::new();
         walk(&files, &mut |number, line| {
+            if !go_on() {
+                return ControlFlow::Break(());
+            }
             match line.map(Entry::parse) {
                 Some(Ok(Entry::Feedback(feedback))) => {
                     let digest = digest_of(&feedback);
@@ -98,6 +113,9 @@ impl Reader {
             }
             ControlFlow::Continue(())
         })?;
+        if !go_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         for (number, digest) in lines {
             let covered = whose
                 .get(&digest)

@@ -121,6 +121,10 @@ fn the_same_once_more_is_the_same_and_another_takes_its_place() {
     let all = read(dir.path());
     assert_eq!((all.len(), all[0].id.as_str()), (1, "fb-3"));
     assert_eq!(Reader::open(dir.path()).unwrap().counts().replaced, 1);
+    // Whoever has no more time for it is not given half of it.
+    let asked = std::cell::Cell::new(0);
+    let soon = Reader::open_while(dir.path(), &|| asked.replace(asked.get() + 1) < 1);
+    assert_eq!(soon.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
     // Back to what it was first is a change too.
     let back = store.judge("a", "c1", judgment(0.1), "fb-4", at(4)).unwrap();
     assert_eq!((back.id.as_str(), back.changed), ("fb-4", true));

@@ -23,8 +23,8 @@ use nix::sys::time::TimeVal;
 use sarai_wire::adapter::{Adapter, AdapterAnswer, AdapterOrder, Apply};
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
 use sarai_wire::engine::{
-    Constraint, Count, Done, Error, ErrorKind, Event, Generate, Info, Message, Request, Role, Sampling,
-    Score, Scored, Token,
+    Constraint, Count, Done, Encode, Encoded, Error, ErrorKind, Event, Generate, Info, Message, Request,
+    Role, Sampling, Score, Scored, Token,
 };
 use sarai_wire::frame::{self, FrameError};
 
@@ -272,6 +272,22 @@ impl Engine {
         frame::write(&mut talk.stream, &Request::Count(Count { messages })).unwrap();
         match talk.next() {
             Event::Counted(counted) => Ok((counted.tokens, counted.context)),
+            Event::Error(error) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The tokens of `request`'s conversation with `text` as its answer, if they are `most` at most.
+    pub fn encode(&self, request: &Generate, text: &str, most: u32) -> Result<Encoded, Error> {
+        let mut talk = self.connect();
+        let encode = Encode {
+            messages: request.messages.clone(),
+            text: text.into(),
+            most,
+        };
+        frame::write(&mut talk.stream, &Request::Encode(encode)).unwrap();
+        match talk.next() {
+            Event::Encoded(encoded) => Ok(encoded),
             Event::Error(error) => Err(error),
             other => panic!("{other:?}"),
         }

@@ -10,6 +10,7 @@ pub mod pace;
 pub mod route;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -30,8 +31,8 @@ pub struct Desk {
     enabled: bool,
     /// Where it is kept, if anywhere.
     folder: Option<PathBuf>,
-    /// How often something was to be forgotten.
-    forgets: AtomicU64,
+    /// Moves when something is to be forgotten, and again when that is done.
+    forgets: Arc<AtomicU64>,
     pace: Pace,
 }
 
@@ -69,7 +70,7 @@ impl Desk {
             keeper: keeper.transpose()?,
             enabled,
             folder,
-            forgets: AtomicU64::new(0),
+            forgets: Arc::default(),
             pace: Pace::default(),
         })
     }
@@ -131,6 +132,7 @@ impl Desk {
     /// Forgets; `told` hears what came of it, from another thread. Also where answers cannot be judged any more.
     pub fn forget(&self, seq: u64, what: Forget, told: impl FnOnce(Forgotten) + Send + 'static) {
         self.forgets.fetch_add(1, Ordering::SeqCst);
+        let forgets = Arc::clone(&self.forgets);
         let what = match what {
             Forget::Completion { id } => What::Completion(id),
             Forget::Key { name } => What::Key(name),
@@ -144,6 +146,7 @@ impl Desk {
                         Ok(lines) => (lines, None),
                         Err(refused) => (0, Some(refused.to_string())),
                     };
+                    forgets.fetch_add(1, Ordering::SeqCst);
                     told(Forgotten { seq, lines, trouble });
                 }),
             ),
@@ -160,7 +163,7 @@ impl Desk {
         self.folder.as_deref()
     }
 
-    /// How often something was to be forgotten, since the start.
+    /// A number that moves when something is to be forgotten, and again when it is.
     pub fn forgets(&self) -> u64 {
         self.forgets.load(Ordering::SeqCst)
     }

@@ -2,12 +2,13 @@
 //!
 //! | module | duty |
 //! | --- | --- |
-//! | [`data_set`] | what is learnt, as the trainer and the gate read it |
+//! | [`data_set`], [`data_files`] | what is learnt, chosen and made tokens; as the trainer and the gate read it |
 //! | [`measure`] | how well the engine does with an adapter, or without |
 //!
 //! Orders are carried out one after the other, beside the requests of clients. Each is answered, also when the night ends
 //! before it is done.
 
+mod data_files;
 pub mod data_set;
 pub mod measure;
 

@@ -117,6 +117,7 @@ struct Shared {
     over: AtomicBool,
     cancelled: AtomicUsize,
     encoded: AtomicUsize,
+    holding: AtomicBool,
     asked: Mutex<Vec<Generate>>,
 }
 
@@ -188,6 +189,20 @@ impl Engine {
         self.shared.encoded.load(Ordering::SeqCst)
     }
 
+    /// Waits until it was asked for tokens so often.
+    pub fn wait_for_encoded(&self, count: usize) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.encoded() < count {
+            assert!(Instant::now() < until, "nobody asks for tokens");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// From now on it says no tokens, or says them again.
+    pub fn hold_encoding(&self, holding: bool) {
+        self.shared.holding.store(holding, Ordering::SeqCst);
+    }
+
     /// How many generations the gateway ended by closing the connection.
     pub fn cancelled(&self) -> usize {
         self.shared.cancelled.load(Ordering::SeqCst)
@@ -231,6 +246,12 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
             }
             Request::Encode(encode) => {
                 shared.encoded.fetch_add(1, Ordering::SeqCst);
+                while shared.holding.load(Ordering::SeqCst) {
+                    if shared.over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let event = encoded(&encode).map_or_else(Event::Error, Event::Encoded);
                 if frame::write(&mut stream, &event).is_err() {
                     return;

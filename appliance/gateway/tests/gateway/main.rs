@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ladder;
 mod life;
+mod night;
 mod prompts;
 mod real;
 mod reflect;

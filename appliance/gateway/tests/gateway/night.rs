@@ -1,0 +1,462 @@
+//! What a night of learning is given: a data set that the trainer takes and the gate's examples, or why there is none.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use sarai_feedback::record::{Completion, Entry, Judgment};
+use sarai_feedback::select::is_held_out;
+use sarai_feedback::{FEEDBACK, Feedback, Message, Role};
+use sarai_trainer::training::data;
+use sarai_wire::birth::{FromGateway, ToGateway};
+use sarai_wire::feedback::{FeedbackSettings, FeedbackStart, Forget};
+use sarai_wire::night::{ChoiceSettings, DataSetAnswer, DataSetOrder, DataSetOutcome};
+use serde_json::{Value, json};
+
+use crate::engine::{VOCABULARY, answers};
+use crate::world::{World, world_of};
+
+/// Of the model that the test's engine runs.
+fn base() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+/// `count` questions that are held out, or that are not.
+fn questions(held_out: bool, count: usize) -> Vec<String> {
+    (0..)
+        .map(|n| format!("What is number {n}?"))
+        .filter(|question| is_held_out(question) == held_out)
+        .take(count)
+        .collect()
+}
+
+fn hours_ago(hours: i64) -> Timestamp {
+    Timestamp::now() - SignedDuration::from_hours(hours)
+}
+
+fn record(n: usize, key: &str, question: &str, answer: &str) -> Feedback {
+    Feedback {
+        id: format!("fb-{n}"),
+        time: hours_ago(48) + SignedDuration::from_secs(i64::try_from(n).unwrap()),
+        judgment: Judgment::new(1.0, None, None).unwrap(),
+        completion: Completion {
+            id: format!("chatcmpl-{n}"),
+            key: key.into(),
+            time: hours_ago(48),
+            model: "big-model".into(),
+            digest: base(),
+            adapter: None,
+            confidence: 0.5,
+            messages: vec![Message {
+                role: Role::User,
+                content: question.into(),
+            }],
+            answer: answer.into(),
+        },
+    }
+}
+
+/// Nine to be learnt and three to be held out.
+fn twelve() -> Vec<Feedback> {
+    let mut all = questions(false, 9);
+    all.extend(questions(true, 3));
+    let record = |(n, question): (usize, &String)| record(n, "first", question, &format!("Answer {n}."));
+    all.iter().enumerate().map(record).collect()
+}
+
+/// Writes the log as the gateway would have.
+fn write(folder: &Path, records: &[Feedback], more: &[u8]) {
+    let mut bytes = Vec::new();
+    for record in records {
+        bytes.extend(Entry::Feedback(Box::new(record.clone())).line().unwrap());
+        bytes.push(b'\n');
+    }
+    bytes.extend(more);
+    std::fs::write(folder.join(FEEDBACK.name(1)), bytes).unwrap();
+}
+
+fn world(folder: &Path) -> World {
+    let feedback = FeedbackStart {
+        folder: folder.to_owned(),
+        settings: FeedbackSettings::default(),
+        reserve: 0,
+    };
+    world_of(answers(&[("Paris it is.", 0.95)]), None, &[], |start| {
+        start.feedback = Some(feedback);
+    })
+}
+
+fn order() -> DataSetOrder {
+    DataSetOrder {
+        since: None,
+        base: base(),
+        choice: ChoiceSettings::default(),
+    }
+}
+
+/// The files of a night.
+struct Files {
+    data: File,
+    gate: File,
+}
+
+impl Files {
+    fn new() -> Self {
+        let [data, gate] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        Self { data, gate }
+    }
+
+    fn lines(mut file: &File) -> Vec<Value> {
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn send(world: &World, seq: u64, order: DataSetOrder, files: &Files) {
+    let files = [files.data.as_raw_fd(), files.gate.as_raw_fd()];
+    world.gateway.say_with(&ToGateway::DataSet { seq, order }, &files);
+}
+
+fn outcome(world: &World, seq: u64) -> DataSetOutcome {
+    match world.gateway.hear() {
+        FromGateway::DataSet(DataSetAnswer { seq: theirs, outcome }) if theirs == seq => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn make(world: &World, order: DataSetOrder) -> (DataSetOutcome, Files) {
+    let files = Files::new();
+    send(world, 7, order, &files);
+    (outcome(world, 7), files)
+}
+
+/// Examples to be learnt, held out, to be learnt again, too long; and how it came to them.
+fn made(outcome: DataSetOutcome) -> ([u64; 4], String) {
+    match outcome {
+        DataSetOutcome::Made {
+            train,
+            held_out,
+            replay,
+            long,
+            tally,
+            at: _,
+        } => ([train, held_out, replay, long], tally),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn skipped(outcome: DataSetOutcome) -> String {
+    match outcome {
+        DataSetOutcome::Skipped { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(outcome: DataSetOutcome) -> String {
+    match outcome {
+        DataSetOutcome::Failed { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn twelve_judgments_become_a_data_set_that_the_trainer_takes_and_the_gates_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = twelve();
+    records[1].judgment =
+        Judgment::new(0.0, Some("Corrected; password: hunter2hunter2".into()), None).unwrap();
+    let mut low = record(12, "first", "What is it worth?", "Nothing.");
+    low.judgment.score = 0.5;
+    records.push(low);
+    write(folder.path(), &records, b"");
+    let world = world(folder.path());
+    let before = Timestamp::now();
+    let (outcome, files) = make(&world, order());
+    let DataSetOutcome::Made { at, .. } = &outcome else {
+        panic!("{outcome:?}")
+    };
+    let at: Timestamp = at.parse().unwrap();
+    assert!(before <= at && at <= Timestamp::now());
+    let (counts, tally) = made(outcome);
+    assert_eq!(counts, [9, 3, 0, 0]);
+    assert!(tally.starts_with("seen=13 damaged=0 low=1 "), "{tally}");
+    let vocabulary = VOCABULARY as usize;
+    let read = data::read(&files.data, &base(), vocabulary).unwrap();
+    assert_eq!((read.train.len(), read.held_out.len()), (9, 3));
+    // Tokens of the test's engine are bytes.
+    let text = |tokens: &[u32]| {
+        let bytes: Vec<u8> = tokens.iter().map(|token| u8::try_from(*token).unwrap()).collect();
+        String::from_utf8(bytes).unwrap()
+    };
+    for (n, example) in read.train.iter().chain(&read.held_out).enumerate() {
+        let completion = &records[n].completion;
+        let (end, said) = example.tokens.split_last().unwrap();
+        assert_eq!(*end, VOCABULARY - 1);
+        assert_eq!(example.targets.len(), 1);
+        assert_eq!(example.targets[0].end, example.tokens.len());
+        let (question, answer) = said.split_at(example.targets[0].start);
+        assert_eq!(text(question), completion.messages[0].content);
+        if n == 1 {
+            let answer = text(answer);
+            assert!(
+                answer.starts_with("Corrected") && !answer.contains("hunter2"),
+                "{answer}"
+            );
+        } else {
+            assert_eq!(text(answer), completion.answer);
+        }
+    }
+    let held_out = records[9..12].iter().map(|record| {
+        let completion = &record.completion;
+        json!({"messages": completion.messages, "target": completion.answer})
+    });
+    assert_eq!(Files::lines(&files.gate), held_out.collect::<Vec<_>>());
+    // The same once more is the same, byte by byte.
+    let (again, other) = make(&world, order());
+    assert_eq!(made(again).0, [9, 3, 0, 0]);
+    assert_eq!(Files::lines(&other.data), Files::lines(&files.data));
+    // Clients are answered all the same.
+    assert_eq!(world.client.chat(&json!({})).status, 200);
+}
+
+#[test]
+fn what_an_accepted_night_learnt_is_learnt_again_in_part_and_judged_by_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = twelve();
+    for (n, question) in questions(false, 19)[9..].iter().enumerate() {
+        let mut new = record(n + 20, "first", question, "New.");
+        new.time = hours_ago(24);
+        records.push(new);
+    }
+    write(folder.path(), &records, b"");
+    let world = world(folder.path());
+    let since = |text: String| DataSetOrder {
+        since: Some(text),
+        ..order()
+    };
+    let (outcome, files) = make(&world, since(hours_ago(36).to_string()));
+    assert_eq!(made(outcome).0, [10, 3, 5, 0]);
+    let replayed = Files::lines(&files.data)
+        .iter()
+        .filter(|line| line["split"] == "replay")
+        .count();
+    assert_eq!(replayed, 5);
+    data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+    let (outcome, files) = make(&world, since("yesterday".into()));
+    assert!(failed(outcome).contains("accepted"));
+    assert_eq!(files.data.metadata().unwrap().len(), 0);
+    let (outcome, _) = make(&world, since(hours_ago(1).to_string()));
+    assert_eq!(skipped(outcome), "0 new examples, at least 10 are needed");
+}
+
+#[test]
+fn too_little_is_no_night_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve()[..9], b"");
+    let world = world(folder.path());
+    let (outcome, files) = make(&world, order());
+    assert_eq!(skipped(outcome), "9 new examples, at least 10 are needed");
+    let empty = |file: &File| file.metadata().unwrap().len() == 0;
+    assert!(empty(&files.data) && empty(&files.gate));
+    let mut fewer = order();
+    fewer.choice.least = 5;
+    let (outcome, _) = make(&world, fewer);
+    assert_eq!(skipped(outcome), "nothing is held out of 9 new examples");
+    // Nobody was asked for tokens of what is not learnt.
+    assert_eq!(world.primary.encoded(), 0);
+}
+
+#[test]
+fn without_kept_feedback_there_is_no_night() {
+    let world = crate::world::world(answers(&[("Paris it is.", 0.95)]), None);
+    let (outcome, _) = make(&world, order());
+    assert_eq!(skipped(outcome), "no feedback is kept");
+}
+
+#[test]
+fn an_engine_of_another_base_or_none_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve(), b"");
+    let world = world(folder.path());
+    let mut other = order();
+    other.base = "f".repeat(64);
+    let (outcome, files) = make(&world, other);
+    assert!(failed(outcome).contains("another model"));
+    assert_eq!(files.data.metadata().unwrap().len(), 0);
+    world.primary.remove();
+    let (outcome, _) = make(&world, order());
+    assert!(failed(outcome).contains("connect to the engine"));
+}
+
+#[test]
+fn an_engine_that_goes_away_in_between_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve(), b"");
+    let world = world(folder.path());
+    world.primary.hold_encoding(true);
+    let files = Files::new();
+    send(&world, 1, order(), &files);
+    world.primary.wait_for_encoded(1);
+    world.primary.remove();
+    let reason = failed(outcome(&world, 1));
+    assert!(reason.contains("it closed the connection"), "{reason}");
+}
+
+#[test]
+fn whoever_sends_nine_of_ten_records_has_half_and_damage_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = Vec::new();
+    for n in 0..300 {
+        let key = if n % 10 == 0 { "honest" } else { "poisoner" };
+        records.push(record(n, key, &format!("Question {n}"), key));
+    }
+    // A record as long as one may be.
+    let mut long = record(300, "honest", "Long?", "Yes.");
+    let content = "x".repeat(900_000);
+    let role = Role::User;
+    long.completion.messages.insert(0, Message { role, content });
+    records.push(long);
+    let mut more = b"{\"feedback\":{\"id\":\"\xff\xfe\"}}\n".to_vec();
+    more.extend(vec![b'y'; 3 << 20]);
+    more.push(b'\n');
+    write(folder.path(), &records, &more);
+    let world = world(folder.path());
+    let (outcome, files) = make(&world, order());
+    let (counts, tally) = made(outcome);
+    assert_eq!(counts[0] + counts[1], 60);
+    for part in ["seen=301 ", "damaged=2 ", " long=1 ", " capped=240 "] {
+        assert!(tally.contains(part), "{tally}");
+    }
+    let read = data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+    let honest = |example: &&data::Example| {
+        let answer: Vec<u32> = "honest".bytes().map(u32::from).collect();
+        example.tokens[example.targets[0].start..].starts_with(&answer)
+    };
+    let all = || read.train.iter().chain(&read.held_out);
+    assert_eq!((all().count(), all().filter(honest).count()), (60, 30));
+}
+
+#[test]
+fn what_is_longer_than_a_row_or_the_context_is_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = twelve();
+    let more = questions(false, 11);
+    records.push(record(12, "first", &more[9], &"y".repeat(1000)));
+    records.push(record(13, "first", &more[10], &"y".repeat(5000)));
+    write(folder.path(), &records, b"");
+    let world = world(folder.path());
+    // 2048 tokens, then 512, then less than any question with its answer.
+    for (context, expected) in [(0, [10, 3, 0, 1]), (512, [9, 3, 0, 2])] {
+        world.primary.shrink(context);
+        let (outcome, files) = make(&world, order());
+        assert_eq!(made(outcome).0, expected);
+        data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+    }
+    world.primary.shrink(8);
+    let (outcome, _) = make(&world, order());
+    let reason = skipped(outcome);
+    assert!(
+        reason.starts_with("nothing to learn is left: 14 of the chosen ones are too long"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn two_that_are_the_same_without_their_secrets_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = twelve();
+    for n in 0..40 {
+        let secret = format!("My password: hunter{n}hunter{n}");
+        records.push(record(n + 12, "first", &secret, "Keep it to yourself."));
+    }
+    write(folder.path(), &records, b"");
+    let world = world(folder.path());
+    let (outcome, files) = make(&world, order());
+    let (counts, tally) = made(outcome);
+    assert_eq!(counts[0] + counts[1], 13, "{tally}");
+    assert!(tally.contains(" doubled=39 "), "{tally}");
+    // The trainer takes no id twice.
+    data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+}
+
+#[test]
+fn a_disk_that_takes_nothing_and_files_that_are_none_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve(), b"");
+    let world = world(folder.path());
+    let mut files = Files::new();
+    // SAFETY: the name is a C string; the descriptor is nobody else's.
+    files.gate = unsafe {
+        let fd = nix::libc::memfd_create(c"full".as_ptr(), nix::libc::MFD_ALLOW_SEALING);
+        assert!(fd >= 0);
+        assert_eq!(
+            nix::libc::fcntl(fd, nix::libc::F_ADD_SEALS, nix::libc::F_SEAL_GROW),
+            0
+        );
+        File::from_raw_fd(fd)
+    };
+    send(&world, 1, order(), &files);
+    let reason = failed(outcome(&world, 1));
+    assert!(reason.starts_with("write the data set: "), "{reason}");
+    let mut files = Files::new();
+    files.data = File::options().write(true).open("/dev/null").unwrap();
+    send(&world, 2, order(), &files);
+    let reason = failed(outcome(&world, 2));
+    assert!(reason.contains("it is no empty file"), "{reason}");
+    world.gateway.say(&ToGateway::DataSet {
+        seq: 3,
+        order: order(),
+    });
+    assert!(failed(outcome(&world, 3)).contains("0 came along"));
+}
+
+#[test]
+fn the_end_of_the_night_ends_it_and_the_next_order_is_carried_out() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve(), b"");
+    let world = world(folder.path());
+    world.primary.hold_encoding(true);
+    let files = [Files::new(), Files::new(), Files::new()];
+    send(&world, 1, order(), &files[0]);
+    send(&world, 2, order(), &files[1]);
+    world.primary.wait_for_encoded(1);
+    world.gateway.say(&ToGateway::Wake);
+    send(&world, 3, order(), &files[2]);
+    for seq in [1, 2] {
+        assert_eq!(failed(outcome(&world, seq)), "finish: the night was ended");
+    }
+    world.primary.hold_encoding(false);
+    assert_eq!(made(outcome(&world, 3)).0, [9, 3, 0, 0]);
+    data::read(&files[2].data, &base(), VOCABULARY as usize).unwrap();
+}
+
+#[test]
+fn what_is_to_be_forgotten_meanwhile_is_in_no_data_set() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &twelve(), b"");
+    let world = world(folder.path());
+    world.primary.hold_encoding(true);
+    let files = Files::new();
+    send(&world, 1, order(), &files);
+    world.primary.wait_for_encoded(1);
+    let what = Forget::Completion {
+        id: "chatcmpl-3".into(),
+    };
+    world.gateway.say(&ToGateway::Forget { seq: 2, what });
+    let forgotten = world.gateway.hear();
+    assert!(
+        matches!(&forgotten, FromGateway::Forgotten(f) if f.lines == 1),
+        "{forgotten:?}"
+    );
+    world.primary.hold_encoding(false);
+    assert!(failed(outcome(&world, 1)).contains("forgotten meanwhile"));
+    let (outcome, files) = make(&world, order());
+    assert_eq!(made(outcome).0, [8, 3, 0, 0]);
+    data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+}
