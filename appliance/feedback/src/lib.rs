@@ -38,7 +38,7 @@ pub use keeper::{Keeper, Refused};
 pub use read::{Counts, Reader};
 pub use record::{Completion, Entry, Feedback, Invalid, Judgment, Message, Role};
 pub use select::{Choice, Example, Rules, Selected, Skip, Split, select};
-pub use store::{Given, JudgeError, Settings, Store, StoreError};
+pub use store::{Given, JudgeError, Of, Settings, Store, StoreError};
 
 use sarai_audit::folder::Series;
 

@@ -67,6 +67,17 @@ pub struct Given {
     pub repeated: bool,
     /// Whether it takes the place of another.
     pub changed: bool,
+    /// What gave the answer; none where the very same was there already.
+    pub of: Option<Of>,
+}
+
+/// What gave an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Of {
+    /// SHA-256 of the model file, lower-case hex.
+    pub digest: String,
+    /// The adapter that was applied.
+    pub adapter: Option<String>,
 }
 
 /// Both, open.
@@ -162,6 +173,7 @@ impl Store {
                 time: before.time,
                 repeated: true,
                 changed: false,
+                of: None,
             });
         }
         if before.is_some_and(|before| before.count >= MOST_JUDGMENTS) {
@@ -175,6 +187,10 @@ impl Store {
             completion: self.recent.read(known)?.ok_or(JudgeError::Unknown)?,
         };
         feedback.check()?;
+        let of = Of {
+            digest: feedback.completion.digest.clone(),
+            adapter: feedback.completion.adapter.clone(),
+        };
         let line = Entry::Feedback(Box::new(feedback)).line()?;
         self.log.append(&line, now)?;
         let judged = Judged {
@@ -189,6 +205,7 @@ impl Store {
             time: now,
             repeated: false,
             changed,
+            of: Some(of),
         })
     }
 

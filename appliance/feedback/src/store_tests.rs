@@ -86,13 +86,18 @@ fn a_judgment_is_kept_with_its_answer_also_after_a_restart_in_between() {
     drop(store);
     let mut store = open(dir.path());
     let given = store.judge("a", "c1", judgment(0.25), "fb-1", at(5)).unwrap();
+    let all_of = completion("c1", "a", "Why?", "So.");
     assert_eq!(
         given,
         Given {
             id: "fb-1".into(),
             time: at(5),
             repeated: false,
-            changed: false
+            changed: false,
+            of: Some(Of {
+                digest: all_of.digest,
+                adapter: all_of.adapter
+            })
         }
     );
     let all = read(dir.path());

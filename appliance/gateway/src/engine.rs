@@ -181,6 +181,11 @@ impl Engine {
         self.greet(within).await.map(|(_, info)| info)
     }
 
+    /// Whether it last said that it runs the model with this SHA-256.
+    pub fn runs(&self, digest: &str) -> bool {
+        self.last_info().is_some_and(|info| info.digest == digest)
+    }
+
     /// What it runs, if it answers at all: one that is too busy to say so is as it last said.
     pub async fn seen(&self, within: Duration) -> Option<Arc<Info>> {
         match self.info(within).await {

@@ -19,6 +19,7 @@ use crate::feedback::Desk;
 use crate::ladder::Ladder;
 use crate::limits::{Limits, OutOfBounds};
 use crate::metrics::Metrics;
+use crate::night::quality::Ledger;
 
 /// How long an engine may take to say what it runs when somebody asks for the list, the state or the metrics.
 pub const INFO_PATIENCE: Duration = Duration::from_millis(1000);
@@ -54,6 +55,8 @@ pub struct House {
     pub audit: Audit,
     /// What clients say of answers.
     pub feedback: Desk,
+    /// How answers go, adapter by adapter.
+    pub quality: Ledger,
     /// What is measured.
     pub metrics: Metrics,
     /// Where the memory ladder stands.
@@ -131,6 +134,7 @@ impl House {
             prompts,
             audit: Audit::start(start.audit, reports).map_err(HouseError::Audit)?,
             feedback: Desk::start(start.feedback).map_err(HouseError::Feedback)?,
+            quality: Ledger::default(),
             metrics: Metrics::new()?,
             ladder: Ladder::new(),
             connections: Connections::new(limits.connections, limits.connections_per_address),

@@ -141,10 +141,17 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
         .context("tell the supervisor that TLS is served")?;
     tracing::info!(keys, "serving");
     let (told, answers) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(night::quality::tell(Arc::clone(&house), told.clone()));
     let night = Night::new(Arc::clone(&house), told);
     obey(&house, &birth, &night, &mut reports, answers).await;
     night.wake();
     drain(&house).await;
+    // The sums end with this process: its last ones must not wait for their minute.
+    let adapters = house.quality.sums();
+    if !adapters.is_empty() {
+        // Without a supervisor nobody counts.
+        birth.say(&FromGateway::Quality { adapters }).await.ok();
+    }
     end_files(&house, &birth, &mut reports).await;
     Ok(())
 }

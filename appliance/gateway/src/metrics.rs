@@ -12,6 +12,8 @@ use sarai_reflection::Outcome;
 use sarai_wire::engine::Info;
 use sarai_wire::memory::Rung;
 
+use crate::night::figures::Figures;
+
 /// Every metric of the gateway.
 pub struct Metrics {
     registry: Registry,
@@ -48,6 +50,8 @@ pub struct Metrics {
     engine_up: GaugeVec,
     engine_queued: GaugeVec,
     engine_running: GaugeVec,
+    /// What the nights bring.
+    pub night: Figures,
     answered: AtomicU64,
     fallbacks: AtomicU64,
 }
@@ -193,6 +197,7 @@ impl Metrics {
                  only, 5 fallback, 6 refusing.",
             )?,
             rung_told: Once::new(),
+            night: Figures::new(&registry)?,
             moves,
             truncated,
             registry,

@@ -222,6 +222,7 @@ async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {
         house.metrics.audit(stats.records(), stats.lost());
     }
     house.metrics.feedback_lost(house.feedback.lost());
+    house.metrics.night.quality(&house.quality.sums());
     match house
         .metrics
         .text(house.connections.len(), house.connections.evicted())

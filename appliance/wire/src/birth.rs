@@ -359,7 +359,7 @@ pub enum FromGateway {
     DataSet(crate::night::DataSetAnswer),
     /// Answer to [`ToGateway::Measure`].
     Measured(crate::night::MeasureAnswer),
-    /// How answers went, adapter by adapter; at most one a minute.
+    /// How answers went, adapter by adapter; at most one a minute, and one at the end.
     Quality {
         /// Those that answered since the gateway's start, at most 16, the latest.
         adapters: Vec<crate::night::Quality>,

@@ -265,6 +265,11 @@ impl Job {
         match result {
             Ok((outcome, truncated)) => {
                 house.metrics.outcome(&outcome);
+                let source = &outcome.answer.source;
+                if house.primary.runs(&source.digest) {
+                    let adapter = source.adapter.as_ref().map(|adapter| &*adapter.digest);
+                    house.quality.answered(adapter, outcome.confidence);
+                }
                 if self.chat.store {
                     house
                         .feedback

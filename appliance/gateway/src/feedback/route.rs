@@ -74,6 +74,15 @@ async fn take(house: &House, client: String, request: Request<Body>) -> Result<(
         .judge(client, completion_id.clone(), judgment.clone(), new_id("fb-"))
         .await
         .map_err(refusal)?;
+    // What is said of an answer first counts: what takes its place says so of no other answer.
+    if let (Some(of), false) = (&given.of, given.changed)
+        && house.primary.runs(&of.digest)
+    {
+        let corrected = judgment.correction.is_some();
+        house
+            .quality
+            .judged(of.adapter.as_deref(), judgment.score, corrected);
+    }
     let Judgment {
         score,
         correction,

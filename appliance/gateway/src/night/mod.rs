@@ -3,14 +3,19 @@
 //! | module | duty |
 //! | --- | --- |
 //! | [`data_set`], [`data_files`] | what is learnt, chosen and made tokens; as the trainer and the gate read it |
-//! | [`measure`] | how well the engine does with an adapter, or without |
+//! | [`measure`], [`examples`], [`suite`] | how well the engine does with an adapter, or without; on what |
+//! | [`quality`], [`figures`] | how answers go by day; in the metrics |
 //!
 //! Orders are carried out one after the other, beside the requests of clients. Each is answered, also when the night ends
 //! before it is done.
 
 mod data_files;
 pub mod data_set;
+mod examples;
+pub mod figures;
 pub mod measure;
+pub mod quality;
+mod suite;
 
 use std::fs::File;
 use std::future::Future;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sarai_wire::adapter::Adapter;
+use sarai_wire::adapter::{Adapter, Apply};
 use sarai_wire::engine::{
     Alternative, Counted, Done, Encode, Encoded, ErrorKind, Event, FinishReason, Generate, Info, Request,
-    Token,
+    Score, Token,
 };
 use sarai_wire::frame;
 
@@ -20,6 +20,7 @@ pub type Script = Arc<dyn Fn(&Generate, &mut Talk) + Send + Sync>;
 pub struct Talk {
     stream: UnixStream,
     said: u32,
+    apply: Apply,
     shared: Arc<Shared>,
 }
 
@@ -36,7 +37,7 @@ impl Talk {
         self.event(&Event::Started {
             prompt_tokens: 11,
             cached_tokens: 4,
-            adapter: self.shared.adapter(),
+            adapter: self.shared.applied(&self.apply),
         })
     }
 
@@ -119,11 +120,71 @@ struct Shared {
     encoded: AtomicUsize,
     holding: AtomicBool,
     asked: Mutex<Vec<Generate>>,
+    scored: Mutex<Vec<Score>>,
+    /// Adapters besides the one in use.
+    loaded: Mutex<Vec<String>>,
+    scoring_held: AtomicBool,
+    /// Texts scored and answers generated at this moment, and most at once.
+    at_once: (AtomicUsize, AtomicUsize),
+}
+
+/// Something is computed.
+struct Computing<'a>(&'a Shared);
+
+impl<'a> Computing<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let (now, most) = &shared.at_once;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Computing<'_> {
+    fn drop(&mut self) {
+        self.0.at_once.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Of which no context holds enough.
+pub const TOO_LONG: &str = "longer than any context";
+
+/// How likely a word of a text is.
+pub fn likelihood(score: &Score) -> f32 {
+    if score.text.contains("Lyon") {
+        // One answer is less likely than all others.
+        -0.7
+    } else if score.apply.digest().is_some() {
+        -0.03
+    } else {
+        -0.05
+    }
 }
 
 impl Shared {
     fn adapter(&self) -> Option<Adapter> {
         self.adapter.lock().unwrap().clone()
+    }
+
+    fn applied(&self, apply: &Apply) -> Option<Adapter> {
+        match apply {
+            Apply::Exactly { digest } => digest.clone().map(|digest| Adapter {
+                digest,
+                version: "exact".into(),
+            }),
+            _ => self.adapter(),
+        }
+    }
+
+    /// Why it cannot be computed so.
+    fn refusal(&self, apply: &Apply) -> Option<sarai_wire::engine::Error> {
+        let Apply::Exactly { digest: Some(digest) } = apply else {
+            return None;
+        };
+        let loaded = self.loaded.lock().unwrap().contains(digest);
+        (!loaded).then(|| sarai_wire::engine::Error {
+            kind: ErrorKind::Invalid,
+            message: format!("the adapter {digest} is not loaded"),
+        })
     }
 
     fn hang_while_frozen(&self) {
@@ -182,6 +243,35 @@ impl Engine {
     /// Every generation it was asked for.
     pub fn asked(&self) -> Vec<Generate> {
         self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// Every text it was asked to score.
+    pub fn scored(&self) -> Vec<Score> {
+        self.shared.scored.lock().unwrap().clone()
+    }
+
+    /// Waits until it was asked to score so often.
+    pub fn wait_for_scored(&self, count: usize) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.scored().len() < count {
+            assert!(Instant::now() < until, "nobody asks for scores");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// From now on it says no scores, or says them again.
+    pub fn hold_scoring(&self, held: bool) {
+        self.shared.scoring_held.store(held, Ordering::SeqCst);
+    }
+
+    /// From now on it has this adapter too.
+    pub fn load(&self, digest: &str) {
+        self.shared.loaded.lock().unwrap().push(digest.into());
+    }
+
+    /// Most that it computed at once.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.at_once.1.load(Ordering::SeqCst)
     }
 
     /// How often it was asked for tokens.
@@ -267,13 +357,36 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                 }
             }
             Request::Score(score) => {
+                let _computing = Computing::begin(shared);
+                shared.scored.lock().unwrap().push(score.clone());
+                let waits = Some(Duration::from_millis(5));
+                stream.set_read_timeout(waits).unwrap();
+                while shared.scoring_held.load(Ordering::SeqCst) {
+                    if shared.over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    if matches!(std::io::Read::read(&mut stream, &mut [0]), Ok(0)) {
+                        shared.cancelled.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                }
+                stream.set_read_timeout(None).unwrap();
+                let too_long = score.text.contains(TOO_LONG).then(|| sarai_wire::engine::Error {
+                    kind: ErrorKind::ContextLength,
+                    message: "too long".into(),
+                });
+                if let Some(error) = shared.refusal(&score.apply).or(too_long) {
+                    if frame::write(&mut stream, &Event::Error(error)).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 let tokens = score
                     .text
                     .split_inclusive(' ')
                     .map(|word| sarai_wire::engine::Alternative {
                         bytes: word.into(),
-                        // One answer is less likely than all others.
-                        logprob: if score.text.contains("Lyon") { -0.7 } else { -0.05 },
+                        logprob: likelihood(&score),
                     });
                 let scored = sarai_wire::engine::Scored {
                     tokens: tokens.collect(),
@@ -287,10 +400,18 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                 }
             }
             Request::Generate(request) => {
+                let _computing = Computing::begin(shared);
                 shared.asked.lock().unwrap().push(request.clone());
+                if let Some(error) = shared.refusal(&request.apply) {
+                    if frame::write(&mut stream, &Event::Error(error)).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 let mut talk = Talk {
                     stream: stream.try_clone().unwrap(),
                     said: 0,
+                    apply: request.apply.clone(),
                     shared: Arc::clone(shared),
                 };
                 script(&request, &mut talk);

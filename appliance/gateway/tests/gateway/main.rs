@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ladder;
 mod life;
+mod measure;
 mod night;
 mod prompts;
 mod real;

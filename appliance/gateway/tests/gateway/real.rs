@@ -3,18 +3,23 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use sarai_wire::adapter::Apply;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
+use sarai_wire::engine::{Event, Message, Request, Role, Score};
+use sarai_wire::frame;
 use sarai_wire::memory::{Ease, Rung, RungNotice};
+use sarai_wire::night::MeasureOrder;
 use serde_json::{Value, json};
 
 use crate::engine::answers;
 use crate::http::omni;
+use crate::measure::{examples, measure};
 use crate::world::{World, born, world_of};
 
 #[path = "../../../../tests/src/gguf.rs"]
@@ -23,6 +28,9 @@ mod gguf;
 
 /// From the request to its first token while the primary is stopped.
 const FIRST_TOKEN: Duration = Duration::from_secs(2);
+
+/// A pair of digits of the digest that the models are said to have.
+const BASE: &str = "ab";
 
 /// An engine's process; killed when dropped.
 struct Engine {
@@ -34,6 +42,16 @@ struct Engine {
 
 impl Engine {
     fn start(folder: &Path, model: &str, layers: u32, context: u32) -> Self {
+        let mut file: File = tempfile::tempfile().unwrap();
+        let tiny = gguf::Tiny {
+            layers,
+            ..gguf::Tiny::default()
+        };
+        file.write_all(&tiny.bytes()).unwrap();
+        Self::of(folder, model, &file, context)
+    }
+
+    fn of(folder: &Path, model: &str, file: &File, context: u32) -> Self {
         // Beside the gateway's own program, where `--workspace` and `-p sarai-engine` put it.
         let program = Path::new(env!("CARGO_BIN_EXE_sarai-gateway")).with_file_name("sarai-engine");
         assert!(
@@ -45,15 +63,9 @@ impl Engine {
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
         let (child, birth) = born(&mut command, &listener).unwrap();
-        let mut file: File = tempfile::tempfile().unwrap();
-        let tiny = gguf::Tiny {
-            layers,
-            ..gguf::Tiny::default()
-        };
-        file.write_all(&tiny.bytes()).unwrap();
         let start = EngineStart {
             model: model.into(),
-            digest: "ab".repeat(32),
+            digest: BASE.repeat(32),
             params: EngineParams {
                 context,
                 slots: 2,
@@ -71,6 +83,32 @@ impl Engine {
         };
         assert!(matches!(engine.hear(), FromEngine::Ready { .. }));
         engine
+    }
+
+    /// Negative log-likelihood and number of a text's tokens, by the engine itself.
+    fn score(&self, question: &str, text: &str) -> (f64, u64) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let score = Score {
+            id: "direct".into(),
+            client: "test".into(),
+            messages: vec![Message {
+                role: Role::User,
+                content: question.into(),
+            }],
+            text: text.into(),
+            apply: Apply::InUse,
+        };
+        frame::write(&mut stream, &Request::Score(score)).unwrap();
+        loop {
+            match frame::read::<Event>(&mut stream).unwrap() {
+                Event::Started { .. } => {}
+                Event::Scored(scored) => {
+                    let nll = scored.tokens.iter().map(|token| -f64::from(token.logprob)).sum();
+                    return (nll, scored.tokens.len() as u64);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     fn hear(&self) -> FromEngine {
@@ -280,4 +318,56 @@ fn the_fallbacks_context_counts_where_it_serves() {
     let body = world.client.chat(&request("auto")).json();
     assert_eq!(body["omni_loop"]["truncated"]["context"], 256, "{body}");
     assert_eq!(body["omni_loop"]["model"], "small");
+}
+
+/// What is measured twice is the same, and what the engine says when it is asked directly. The right answers.
+fn measured(engine: &Engine) -> u32 {
+    let unused = answers(&[("never", 0.9)]);
+    let world = world_of(unused, None, &[], |start| start.primary = engine.socket.clone());
+    let targets = [
+        "Paris is the capital.",
+        "Three cats, and a dog.",
+        "Mañana, a las ocho.",
+    ];
+    let file = examples(&targets);
+    let order = MeasureOrder {
+        base: BASE.repeat(32),
+        adapter: None,
+        within_s: 600,
+    };
+    let [first, second] = [(); 2].map(|()| measure(&world, order.clone(), &file).unwrap());
+    let mut direct = (0.0, 0);
+    for (n, target) in targets.iter().enumerate() {
+        let (nll, tokens) = engine.score(&format!("question {n}"), target);
+        direct = (direct.0 + nll, direct.1 + tokens);
+    }
+    for measured in [first, second] {
+        assert_eq!((measured.held_out.tokens, measured.held_out.texts), (direct.1, 3));
+        let off = (measured.held_out.nll - direct.0).abs();
+        assert!(off <= 1e-4 * direct.0, "{measured:?} {direct:?}");
+        assert_eq!((measured.general.texts, measured.asked), (20, 32));
+        assert!(measured.general.nll.is_finite() && measured.general.nll > 0.0);
+    }
+    assert_eq!(first.general.tokens, second.general.tokens);
+    assert!((first.general.nll - second.general.nll).abs() <= 1e-4 * first.general.nll);
+    assert_eq!(first.right, second.right);
+    println!("{first:?}");
+    first.right
+}
+
+#[test]
+fn a_measurement_is_what_the_engine_says_and_twice_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(folder.path(), "big", 2, 2048);
+    measured(&engine);
+}
+
+#[test]
+#[ignore = "needs SARAI_TEST_MODEL"]
+fn a_measurement_of_the_real_model_is_what_the_engine_says_and_twice_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::open(std::env::var_os("SARAI_TEST_MODEL").unwrap()).unwrap();
+    let engine = Engine::of(folder.path(), "real", &file, 2048);
+    // It is a small model; but one that could answer nothing would measure nothing.
+    assert!(measured(&engine) >= 8);
 }

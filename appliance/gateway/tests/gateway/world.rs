@@ -1,16 +1,19 @@
 //! A gateway process as the supervisor starts one, and what it needs around it.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use sarai_wire::birth::{self, FromGateway, GatewaySettings, GatewayStart, ToGateway};
 use sarai_wire::memory::RungNotice;
+use sarai_wire::night::Quality;
 use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, Script};
@@ -21,6 +24,8 @@ mod born;
 pub use born::born;
 
 pub const KEY: &str = "secret-of-the-first-key";
+/// How long a gateway may say nothing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority, and server certificates it signs.
 pub struct Authority {
@@ -77,6 +82,8 @@ pub fn write_keys(folder: &Path, keys: &[(&str, &str)]) {
 pub struct Gateway {
     pub child: Child,
     birth: Option<OwnedFd>,
+    /// What it said of its answers while something else was listened for.
+    quality: Mutex<VecDeque<Vec<Quality>>>,
     pub address: SocketAddr,
     // The supervisor keeps the listener too.
     _listener: TcpListener,
@@ -94,6 +101,7 @@ impl Gateway {
         Self {
             child,
             birth: Some(ours),
+            quality: Mutex::default(),
             address,
             _listener: listener,
         }
@@ -123,15 +131,37 @@ impl Gateway {
             .unwrap_or_else(|| panic!("the gateway closed its birth socket"))
     }
 
-    /// What it says next; `None` once it is gone.
+    /// What it says next of how answers go; `None` once it is gone.
+    pub fn hear_quality(&self) -> Option<Vec<Quality>> {
+        let kept = self.quality.lock().unwrap().pop_front();
+        kept.or_else(|| match self.next(PATIENCE)? {
+            FromGateway::Quality { adapters } => Some(adapters),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// What it says next; `None` once it is gone. How answers go comes whenever it moves, and is kept aside.
     pub fn hear_or_end(&self) -> Option<FromGateway> {
+        self.hear_within(PATIENCE)
+    }
+
+    /// The same, from one who may take so long.
+    pub fn hear_within(&self, patience: Duration) -> Option<FromGateway> {
+        loop {
+            match self.next(patience)? {
+                FromGateway::Quality { adapters } => self.quality.lock().unwrap().push_back(adapters),
+                other => return Some(other),
+            }
+        }
+    }
+
+    fn next(&self, patience: Duration) -> Option<FromGateway> {
         let fd = self.birth.as_ref().unwrap();
         let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
-        assert_eq!(
-            nix::poll::poll(&mut poll, 20_000_u16).unwrap(),
-            1,
-            "the gateway says nothing"
-        );
+        let until = Instant::now() + patience;
+        while nix::poll::poll(&mut poll, 1_000_u16).unwrap() == 0 {
+            assert!(Instant::now() < until, "the gateway says nothing");
+        }
         match birth::recv(fd.as_fd()) {
             Ok((message, _)) => Some(message),
             Err(birth::BirthError::Closed) => None,
