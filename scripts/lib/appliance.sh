@@ -84,7 +84,7 @@ native_pid() {
 # What a native run depends on: when that changed, it is started anew.
 native_fingerprint() {
   {
-    sha256sum "$release"/{sarai-supervisor,sarai-engine,sarai-gateway,sarai-announce} "$release"/lib/* "$release"/backends/*
+    sha256sum "$release"/{sarai-supervisor,sarai-engine,sarai-gateway,sarai-trainer,sarai-announce} "$release"/lib/* "$release"/backends/*
     find "$dir/etc" -type f -print0 | sort -z | xargs -0 sha256sum
     find "$dir/data/models" -type f -printf '%f %s %T@\n' | sort
   } | sum

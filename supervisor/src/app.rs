@@ -21,6 +21,7 @@ use crate::governor::book::Book;
 use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::logs::Logs;
+use crate::night::Nights;
 use crate::power::Power;
 use crate::problems::Problems;
 use crate::reaper::Reaper;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub models: Mutex<Vec<ModelStatus>>,
     /// LoRA adapters in the engines.
     pub adapters: Adapters,
+    /// The nights that teach.
+    pub night: Nights,
     /// Which words the Omni-Loop uses.
     pub prompts: Mutex<PromptsStatus>,
     /// Signs the head of the audit log.

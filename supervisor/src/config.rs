@@ -14,6 +14,8 @@ use crate::layout::Mode;
 mod reach;
 mod reader;
 mod setup;
+mod training;
+pub use training::Training;
 pub use reach::Reach;
 use reader::Section;
 pub use setup::{Network, StaticAddress};
@@ -60,8 +62,10 @@ pub struct Config {
     pub ssh_keys: Vec<String>,
     /// Release certificates besides those of the image, ASCII-armoured.
     pub certificates: Vec<String>,
-    /// Hour of the day, local time, at which the night's work may begin.
+    /// Hour of the day, local time, at which a night begins.
     pub night_hour: u8,
+    /// What a night does.
+    pub training: Training,
 }
 
 /// Settings of the engines.
@@ -118,6 +122,7 @@ impl Config {
             ssh_keys: Vec::new(),
             certificates: Vec::new(),
             night_hour: 2,
+            training: Training::default(),
         }
     }
 
@@ -204,6 +209,7 @@ impl Config {
         top.section("ssh", |s| setup::ssh(s, &mut config.ssh_keys));
         top.section("trust", |s| setup::trust(s, &mut config.certificates));
         top.section("night", |s| s.whole("hour", 0..=23, &mut config.night_hour));
+        top.section("training", |s| training::training(s, &mut config.training));
         let problems = top.finish();
         (config, problems)
     }

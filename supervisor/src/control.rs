@@ -20,6 +20,7 @@ use crate::adapters;
 use crate::app::{App, Shared};
 use crate::identity::authorized::{Authorized, AuthorizedError};
 use crate::identity::{self, keys};
+use crate::night::admin as night;
 use crate::power::Power;
 use crate::problems::lock;
 use crate::quarantine;
@@ -235,6 +236,10 @@ async fn answer(app: &App, request: Request) -> Reply {
         }
         Request::ModelsRelease { digest } => release(app, digest).await,
         Request::FeedbackForget { what } => crate::feedback::forget(app, what).await,
+        Request::TrainingStatus => night::show(app),
+        Request::TrainingRun => night::run_now(app),
+        Request::TrainingOff => night::turn(app, false).await,
+        Request::TrainingOn => night::turn(app, true).await,
         Request::Poweroff => power(app, Power::Off).await,
         Request::Reboot => power(app, Power::Reboot).await,
         Request::AdaptersList => {

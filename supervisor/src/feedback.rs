@@ -7,9 +7,10 @@ use sarai_audit::folder::Series;
 use sarai_wire::control::Reply;
 use sarai_wire::feedback::{FILES, FeedbackStart, Forget};
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::audit::{self, Gathered};
 use crate::config::is_name;
+use crate::night;
 use crate::service::GATEWAY;
 use crate::spawn;
 
@@ -51,7 +52,7 @@ pub fn gather(app: &Shared) -> Gathered {
 }
 
 /// Has the gateway forget.
-pub async fn forget(app: &Shared, what: Forget) -> Reply {
+pub async fn forget(app: &App, what: Forget) -> Reply {
     let refused = |message: String| Reply::Error { message };
     let name = match &what {
         Forget::Completion { id } => Some(id),
@@ -61,7 +62,9 @@ pub async fn forget(app: &Shared, what: Forget) -> Reply {
     if name.is_some_and(|name| !is_name(name)) {
         return refused("an id or a name is 1 to 64 characters of A-Z a-z 0-9 . _ -".to_owned());
     }
-    match app.orders.forget(GATEWAY, what, FORGET).await {
+    let forgotten = app.orders.forget(GATEWAY, what, FORGET).await;
+    night::admin::forget(app).await;
+    match forgotten {
         Ok(forgotten) => match forgotten.trouble {
             None => Reply::Forgotten {
                 records: forgotten.lines,

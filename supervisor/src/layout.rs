@@ -162,6 +162,12 @@ impl Layout {
         self.data.join("state")
     }
 
+    /// What a night works with, made of what people said; the supervisor's alone.
+    #[must_use]
+    pub fn training(&self) -> PathBuf {
+        self.data.join("training")
+    }
+
     /// Rotated logs.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -205,6 +211,7 @@ impl Layout {
             (self.models(), 0o755),
             // Made of what people said.
             (self.adapters(), 0o700),
+            (self.training(), 0o700),
             (self.keys(), 0o700),
             (self.gateway(), 0o750),
             (self.state(), 0o700),

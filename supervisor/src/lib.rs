@@ -14,6 +14,7 @@
 //! | [`identity`] | keys and certificates of first boot, bearer keys |
 //! | [`models`], [`quarantine`] | manifest and verification of what the engines load; what is not loaded again |
 //! | [`adapters`] | LoRA adapters: kept, verified, put to use and taken back |
+//! | [`night`] | nights that teach: their clock, walk, gate and what is remembered of them |
 //! | [`reaper`], [`spawn`], [`sandbox`] | children: started, confined, collected |
 //! | [`service`] | life of each service: a pure state machine and the drivers around it |
 //! | [`governor`] | the memory ladder: quality is given up in steps to stay inside the budget |
@@ -40,6 +41,7 @@ pub mod lock;
 pub mod logs;
 pub mod models;
 pub mod network;
+pub mod night;
 pub mod power;
 pub mod problems;
 pub mod prompts;

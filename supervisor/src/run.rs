@@ -21,6 +21,7 @@ use crate::governor::book::Book;
 use crate::layout::{Layout, Mode};
 use crate::lock::Lock;
 use crate::logs::{Echo, Logs, Writer};
+use crate::night::Nights;
 use crate::power::{self, Power};
 use crate::problems::Problems;
 use crate::reaper::Reaper;
@@ -32,7 +33,7 @@ use crate::service::program::Program;
 use crate::service::{FALLBACK, PRIMARY};
 use crate::watchdog::Watchdog;
 use crate::{
-    console, control, cores, cpu, governor, models, network, service, sockets, spawn, status, tasks,
+    console, control, cores, cpu, governor, models, network, night, service, sockets, spawn, status, tasks,
 };
 
 mod end;
@@ -260,6 +261,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
     let (power, ending) = mpsc::channel(4);
     let audit = Checkpoints::start(pieces.layout.checkpoints(), pieces.problems.clone())
         .context("failed to start the thread that signs the audit log")?;
+    let night = Nights::open(&pieces.layout.state(), &pieces.problems);
     let app: App = Arc::new(Shared {
         started: pieces.started,
         marks: pieces.marks,
@@ -279,6 +281,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         orders: service::Orders::default(),
         models: Mutex::default(),
         adapters: crate::adapters::engines::Adapters::default(),
+        night,
         prompts: Mutex::default(),
         ladder: Book::default(),
         identity: Mutex::default(),
@@ -319,6 +322,7 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
     guard("certificates", |app| Box::pin(network::certify(app)));
     start_services(&app);
     guard("governor", |app| Box::pin(governor::run(app)));
+    guard("nights", |app| Box::pin(night::run(app)));
     let watchdog = (app.layout.mode == Mode::Pid1).then(|| Watchdog::open(&app));
     if let Some(watchdog) = &watchdog {
         guard("buttons", |app| Box::pin(power::buttons(app)));
@@ -413,7 +417,7 @@ fn start_service<P: Program>(app: &App, name: &str, make: impl Fn() -> P + Send 
     });
 }
 
-fn current_user() -> String {
+pub(crate) fn current_user() -> String {
     let uid = nix::unistd::geteuid();
     nix::unistd::User::from_uid(uid)
         .ok()

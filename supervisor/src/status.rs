@@ -10,6 +10,7 @@ use crate::app::Shared;
 use crate::cgroup::Tree;
 use crate::cores::topology::{Cpu, Kind};
 use crate::network;
+use crate::night::admin;
 use crate::problems::lock;
 use crate::service::{FALLBACK, GATEWAY, PRIMARY};
 
@@ -41,6 +42,7 @@ pub fn take(app: &Shared) -> Status {
         ladder: app.ladder.status(),
         models: models(app),
         prompts: lock(&app.prompts).clone(),
+        training: Some(Box::new(admin::status(app))),
         services,
         problems: app.problems.list(),
     }

@@ -12,6 +12,7 @@ mod disk;
 mod feedback;
 mod footprint;
 mod lifecycle;
+mod nights;
 mod openai;
 mod reach;
 mod sandbox;

@@ -21,10 +21,11 @@ use crate::process::{self, Process};
 use crate::publisher::Publisher;
 use crate::tree;
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "sarai-supervisor",
     "sarai-engine",
     "sarai-gateway",
+    "sarai-trainer",
     "sarai-announce",
     "sarai",
 ];

@@ -94,6 +94,12 @@ pub enum Command {
         #[command(subcommand)]
         command: AdaptersCommand,
     },
+    /// The nights that teach: begun by the clock or by hand, and how they went
+    Training {
+        /// What to do about them.
+        #[command(subcommand)]
+        command: TrainingCommand,
+    },
     /// What the way from power-on to an answer took, stage by stage (exit code 1 when the gateway took longer than
     /// promised)
     BootTime {
@@ -170,6 +176,27 @@ pub enum AdaptersCommand {
         /// Its name
         adapter: String,
     },
+}
+
+/// What to do about the nights.
+#[derive(Debug, Subcommand)]
+pub enum TrainingCommand {
+    /// What runs, when the next one begins, how the last ones ended and by which figures
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin a night now, whatever the hour
+    Run {
+        /// Wait for its end, and say how it ended (exit code 1 when it failed)
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Nights begin by themselves, at `night.hour`
+    On,
+    /// No night begins by itself; one that runs is ended, and goes on when there is another
+    Off,
 }
 
 /// What to do with the client keys.

@@ -167,6 +167,8 @@ mod tests {
             (13, ["night-1", "night-2"].map(str::to_owned).to_vec())
         );
         assert_eq!(of("adapters rollback f"), (18, vec!["fallback ".to_owned()]));
+        assert_eq!(of("training s"), (9, vec!["status ".to_owned()]));
+        assert_eq!(of("training run --w"), (13, vec!["--wait ".to_owned()]));
         let all = of("").1;
         for wanted in ["status", "pair", "boot-time", "exit"] {
             assert!(

@@ -28,6 +28,7 @@ mod sse;
 mod status;
 mod target;
 mod text;
+mod training;
 mod wait;
 
 use std::io::{IsTerminal, Write};
@@ -120,6 +121,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Audit { command } => audit::run(connect()?, &command),
         Command::Feedback { command } => feedback::run(socket.as_deref(), &command),
         Command::Adapters { command } => adapters::run(connect()?, command),
+        Command::Training { command } => training::run(connect()?, &command),
         Command::BootTime { json } => boot_time::run(&connect()?.status()?.boot, json),
         Command::Restart { service } => {
             connect()?.done(&Request::Restart {

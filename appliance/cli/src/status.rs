@@ -96,6 +96,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
         fact(if index == 0 { "ladder" } else { "" }, line);
     }
     fact("prompts", render_prompts(&status.prompts, paint));
+    if let Some(training) = &status.training {
+        fact("nights", crate::training::line(training, paint));
+    }
     out.push('\n');
     out.push_str(&render_services(&status.services, paint));
     out.push_str(&crate::sandboxes::render(&status.services, paint));
@@ -411,7 +414,13 @@ mod tests {
                 refused: Some("wrong-digest: failed to verify the file".into()),
                 ..PromptsStatus::default()
             },
-            training: None,
+            training: Some(Box::new(sarai_wire::night::TrainingStatus {
+                enabled: true,
+                next: Some("2026-01-03T02:00:00+01:00".into()),
+                now: sarai_wire::night::NightStage::Measuring,
+                nights: vec![],
+                counts: sarai_wire::night::NightCounts::default(),
+            })),
             services: vec![ServiceStatus {
                 name: "gateway".into(),
                 state: ServiceState::CrashLoop,
@@ -464,6 +473,7 @@ mod tests {
             "verified (full-hash)",
             "F00D",
             "prompts      built-in 0.1.0; omni-loop.prompts refused: wrong-digest: failed to verify the file",
+            "nights       measures the new adapter\n",
             "! big.gguf refused: UnknownSigner: no certificate for\u{fffd}ABCD",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");

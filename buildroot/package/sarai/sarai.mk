@@ -45,7 +45,8 @@ SARAI_CARGO_ENV = \
 
 # One run for all: llama.cpp is compiled once.
 SARAI_CARGO_BUILD_OPTS = \
-	--bins -p sarai-supervisor -p sarai-engine -p sarai-gateway -p sarai-announce -p sarai-cli
+	--bins -p sarai-supervisor -p sarai-engine -p sarai-gateway -p sarai-trainer -p sarai-announce \
+	-p sarai-cli
 
 define SARAI_USE_CRATES
 	mkdir -p $(@D)/.cargo

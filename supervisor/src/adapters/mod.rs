@@ -44,6 +44,13 @@ fn bases(app: &Shared) -> Vec<(&'static str, Digest)> {
         .collect()
 }
 
+/// The primary's verified model.
+#[must_use]
+pub fn primary_base(app: &Shared) -> Option<Digest> {
+    let found = bases(app).into_iter().find(|(name, _)| *name == PRIMARY);
+    found.map(|(_, base)| base)
+}
+
 /// The model of the engine that an admin calls `primary` or `fallback`.
 fn base_of(app: &Shared, engine: &str) -> Result<Digest, String> {
     let service = match engine {

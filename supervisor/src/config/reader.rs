@@ -174,7 +174,10 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// A number within `bounds`, with or without a fraction.
-    pub fn number(&mut self, key: &str, bounds: RangeInclusive<f32>, to: &mut f32) {
+    pub fn number<N>(&mut self, key: &str, bounds: RangeInclusive<N>, to: &mut N)
+    where
+        N: std::str::FromStr + PartialOrd + Display + Copy,
+    {
         let Some((value, span)) = self.take(key) else {
             return;
         };
@@ -183,7 +186,7 @@ impl<'d, 't> Section<'d, 't> {
             .map(|f| f.as_str())
             .or_else(|| value.as_integer().map(|n| n.as_str()));
         match text
-            .and_then(|t| t.parse::<f32>().ok())
+            .and_then(|t| t.parse::<N>().ok())
             .filter(|f| bounds.contains(f))
         {
             Some(number) => *to = number,

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::app::{App, Shared};
 use crate::boot::{clock, data, entropy};
+use crate::night;
 use crate::power::Power;
 use crate::problems::lock;
 use crate::service::{FALLBACK, GATEWAY, Order, PRIMARY};
@@ -34,6 +35,8 @@ pub(super) fn remember(watchdog: &Watchdog) {
 /// First the gateway, which lets requests finish; then the engines they needed; then everything else.
 pub(super) async fn services(app: &App) {
     app.ladder.end();
+    // While those it asked can still answer.
+    night::admin::end(app).await;
     let drain = Duration::from_secs(app.config.gateway.drain_s.into()) + GATEWAY_SLACK;
     stop(app, GATEWAY, drain).await;
     // The gateway's last word about its audit log.

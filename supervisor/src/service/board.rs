@@ -45,6 +45,11 @@ impl Board {
         }
     }
 
+    /// Takes a service out that is there only now and then.
+    pub fn leave(&self, name: &str) {
+        lock(&self.0).retain(|e| e.name != name);
+    }
+
     fn with(&self, name: &str, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = lock(&self.0).iter_mut().find(|e| e.name == name) {
             change(entry);
@@ -152,6 +157,17 @@ mod tests {
         let status = &board.list()[0];
         assert_eq!((status.restarts, status.pid, status.cpus.len()), (2, None, 2));
         assert_eq!(status.last_exit.as_deref(), Some("signal SIGKILL"));
+    }
+
+    #[test]
+    fn who_left_is_not_shown() {
+        let board = Board::default();
+        for name in ["gateway", "trainer"] {
+            board.enter(name, "u", &[]);
+        }
+        board.leave("trainer");
+        assert_eq!(board.state_of("trainer"), None);
+        assert_eq!(board.list().len(), 1);
     }
 
     #[test]

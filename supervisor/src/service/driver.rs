@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::machine::{Event, Machine, Todo};
 use super::program::{End, Hold, Launch, Program, Said};
-use super::running::{COMPUTING, LOOK, PING, Running, overdue, receive};
+use super::running::{COMPUTING, Computed, LOOK, PING, Running, overdue, receive};
 use super::{Order, ending};
 use crate::app::App;
 use crate::sandbox::denied::Witness;
@@ -147,7 +147,7 @@ impl<P: Program> Driver<P> {
             // A child that starts later reads the files anyway.
             Order::Reload(told) => drop(told.send(())),
             // It is born as things are then.
-            Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Notice => {}
+            Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Night(_) | Order::Notice => {}
         }
     }
 
@@ -241,7 +241,7 @@ impl<P: Program> Driver<P> {
             deadline: now + launch.startup,
             answered: now,
             pinged: now,
-            computed: (None, None),
+            computed: Computed::default(),
             seq: 0,
             why: None,
             unreadable: false,
@@ -249,6 +249,8 @@ impl<P: Program> Driver<P> {
             reloading: Vec::new(),
             easing: Vec::new(),
             forgetting: Vec::new(),
+            choosing: Vec::new(),
+            measuring: Vec::new(),
             adapting: Vec::new(),
             ordered: 0,
             second: now,
@@ -348,6 +350,8 @@ impl<P: Program> Driver<P> {
             Ok(Said::Eased(eased)) => running.eased(eased),
             Ok(Said::Adapter(answer)) => running.adapted(answer),
             Ok(Said::Forgotten(forgotten)) => running.forgotten(forgotten),
+            Ok(Said::Chosen(answer)) => running.chosen(answer),
+            Ok(Said::Measured(answer)) => running.measured(answer),
             Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
                 // An answer to a ping that was never sent proves nothing.
@@ -435,6 +439,11 @@ impl<P: Program> Driver<P> {
                 let serves = self.machine.state() == ServiceState::Ready;
                 let order = |seq| P::adapter(seq, order).filter(|_| serves);
                 running.order_adapter(order, file.as_ref(), told);
+            }
+            Order::Night(order) => {
+                if self.machine.state() == ServiceState::Ready {
+                    running.order_night(P::night, order);
+                }
             }
             Order::Reload(told) => {
                 if let Some(reload) = P::reload() {

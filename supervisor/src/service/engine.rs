@@ -206,7 +206,14 @@ impl Program for Engine {
                 info.cpu_variant
             )),
             FromEngine::Failed { reason, unreadable } => Said::Failed { reason, unreadable },
-            FromEngine::Pong { seq, .. } => Said::Pong(seq),
+            FromEngine::Pong {
+                seq, queued, running, ..
+            } => {
+                if queued > 0 || running > 0 {
+                    app.night.busy.note();
+                }
+                Said::Pong(seq)
+            }
             FromEngine::Eased(eased) => Said::Eased(eased),
             FromEngine::Adapter(answer) => {
                 engines::told(app, self.name, &answer);

@@ -9,12 +9,12 @@ use sarai_wire::feedback::Forget;
 use sarai_wire::memory::{Ease, Rung};
 
 use super::program::{End, Hold, Launch, Program, Said};
-use super::{FALLBACK, GATEWAY, PRIMARY};
+use super::{FALLBACK, GATEWAY, NightOrder, PRIMARY};
 use crate::app::App;
 use crate::boot_time::Mark;
 use crate::sandbox::policy;
 use crate::spawn::{self, Spec};
-use crate::{audit, feedback, models, prompts, sockets};
+use crate::{audit, feedback, models, night, prompts, sockets};
 
 /// Time in which a certificate is expected without anyone being told that it is missing.
 const CERTIFICATE: Duration = Duration::from_secs(5);
@@ -109,6 +109,7 @@ impl Program for Gateway {
 
     fn serving(&mut self, app: &App) {
         app.marks.set(Mark::Gateway);
+        night::day::counts_anew(app);
         if let Some((id, sequence)) = self.prompts.clone() {
             let app = App::clone(app);
             tokio::task::spawn_blocking(move || models::record(&app, &id, sequence));
@@ -138,6 +139,12 @@ impl Program for Gateway {
                 Said::Noted
             }
             FromGateway::Forgotten(forgotten) => Said::Forgotten(forgotten),
+            FromGateway::DataSet(answer) => Said::Chosen(answer),
+            FromGateway::Measured(answer) => Said::Measured(answer),
+            FromGateway::Quality { adapters } => {
+                night::day::quality(app, adapters);
+                Said::Noted
+            }
             FromGateway::Ready => Said::Ready("serves TLS".to_owned()),
             FromGateway::Failed { reason } => Said::Failed {
                 reason,
@@ -167,6 +174,20 @@ impl Program for Gateway {
 
     fn forget(seq: u64, what: Forget) -> Option<ToGateway> {
         Some(ToGateway::Forget { seq, what })
+    }
+
+    fn night(seq: u64, order: &NightOrder) -> Option<ToGateway> {
+        Some(match order {
+            NightOrder::DataSet(order, ..) => ToGateway::DataSet {
+                seq,
+                order: order.clone(),
+            },
+            NightOrder::Measure(order, ..) => ToGateway::Measure {
+                seq,
+                order: order.clone(),
+            },
+            NightOrder::Wake => ToGateway::Wake,
+        })
     }
 
     /// It knows from its birth where the ladder stands.

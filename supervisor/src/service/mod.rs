@@ -10,6 +10,7 @@ use std::time::Duration;
 use sarai_wire::adapter::{AdapterAnswer, AdapterOrder};
 use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
+use sarai_wire::night::{DataSetAnswer, DataSetOrder, MeasureAnswer, MeasureOrder};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::problems::lock;
@@ -23,7 +24,7 @@ pub mod gateway;
 pub mod machine;
 pub mod plain;
 pub mod program;
-mod running;
+pub mod running;
 pub mod ssh;
 
 /// Name of the engine that answers.
@@ -49,8 +50,21 @@ pub enum Order {
     /// Have the child do something about adapters, with a file where one is needed; told what came of it. Dropped
     /// without a child that serves.
     Adapter(AdapterOrder, Option<OwnedFd>, oneshot::Sender<AdapterAnswer>),
+    /// Have the child do something for a night of learning. Dropped without a child that serves.
+    Night(NightOrder),
     /// Tell the child the news ([`program::Program::news`]).
     Notice,
+}
+
+/// What a night of learning wants of the gateway.
+#[derive(Debug)]
+pub enum NightOrder {
+    /// Choose what is learnt, and write it into these files; told what came of it.
+    DataSet(DataSetOrder, Vec<OwnedFd>, oneshot::Sender<DataSetAnswer>),
+    /// Measure with an adapter, on the examples of this file; told what came of it.
+    Measure(MeasureOrder, OwnedFd, oneshot::Sender<MeasureAnswer>),
+    /// Give up what was ordered.
+    Wake,
 }
 
 impl Order {
@@ -58,7 +72,7 @@ impl Order {
     fn is_for_child(&self) -> bool {
         matches!(
             self,
-            Self::Ease(..) | Self::Forget(..) | Self::Adapter(..) | Self::Notice
+            Self::Ease(..) | Self::Forget(..) | Self::Adapter(..) | Self::Night(_) | Self::Notice
         )
     }
 }
@@ -143,6 +157,61 @@ impl Orders {
             return Err(format!("{name} did not take the order"));
         }
         answered(name, told, limit).await
+    }
+
+    /// Has a service choose what a night learns, and waits at most `limit` for what came of it.
+    ///
+    /// # Errors
+    /// When it did not answer; fits after "failed to".
+    pub async fn data_set(
+        &self,
+        name: &str,
+        order: DataSetOrder,
+        files: Vec<OwnedFd>,
+        limit: Duration,
+    ) -> Result<DataSetAnswer, String> {
+        let (tell, told) = oneshot::channel();
+        let order = NightOrder::DataSet(order, files, tell);
+        self.for_the_night(name, order, told, limit).await
+    }
+
+    /// Has a service measure with an adapter, and waits at most `limit` for what came of it.
+    ///
+    /// # Errors
+    /// When it did not answer; fits after "failed to".
+    pub async fn measure(
+        &self,
+        name: &str,
+        order: MeasureOrder,
+        examples: OwnedFd,
+        limit: Duration,
+    ) -> Result<MeasureAnswer, String> {
+        let (tell, told) = oneshot::channel();
+        let order = NightOrder::Measure(order, examples, tell);
+        self.for_the_night(name, order, told, limit).await
+    }
+
+    /// Has a service give up what was ordered for a night.
+    pub fn wake(&self, name: &str) {
+        self.send(name, Order::Night(NightOrder::Wake));
+    }
+
+    async fn for_the_night<T>(
+        &self,
+        name: &str,
+        order: NightOrder,
+        told: oneshot::Receiver<T>,
+        limit: Duration,
+    ) -> Result<T, String> {
+        if !self.send(name, Order::Night(order)) {
+            return Err(format!("give the order: {name} did not take it"));
+        }
+        let answer = answered(name, told, limit).await;
+        if answer.is_err() {
+            // Nobody waits for it any more.
+            self.wake(name);
+        }
+        answer.map_err(|why| format!("hear of the order: {why}"))
     }
 }
 

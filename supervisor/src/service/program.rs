@@ -7,9 +7,11 @@ use std::time::Duration;
 use sarai_wire::adapter::{AdapterAnswer, AdapterOrder};
 use sarai_wire::feedback::{Forget, Forgotten};
 use sarai_wire::memory::{Ease, Eased};
+use sarai_wire::night::{DataSetAnswer, MeasureAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::NightOrder;
 use crate::app::App;
 use crate::spawn::Spec;
 
@@ -32,6 +34,10 @@ pub enum Said {
     Forgotten(Forgotten),
     /// It did something about adapters, or did not.
     Adapter(AdapterAnswer),
+    /// It chose what a night learns, or could not.
+    Chosen(DataSetAnswer),
+    /// It measured for a night, or could not.
+    Measured(MeasureAnswer),
     /// Something that the kind of service has taken note of itself.
     Noted,
 }
@@ -102,6 +108,10 @@ pub trait Program: Send + 'static {
     }
     /// An order about adapters, where there is one.
     fn adapter(_seq: u64, _order: AdapterOrder) -> Option<Self::To> {
+        None
+    }
+    /// An order of a night of learning, where there is one; its files are attached by the driver.
+    fn night(_seq: u64, _order: &NightOrder) -> Option<Self::To> {
         None
     }
     /// What the child is to be told besides what it was started with: at its birth, once it serves, and when there is

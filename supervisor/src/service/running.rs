@@ -8,18 +8,20 @@ use sarai_wire::adapter::AdapterAnswer;
 use sarai_wire::birth::{self, BirthError};
 use sarai_wire::feedback::Forgotten;
 use sarai_wire::memory::Eased;
+use sarai_wire::night::{DataSetAnswer, MeasureAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use super::NightOrder;
 use crate::sandbox::denied::Witness;
 use crate::spawn::Child;
 
 /// Time between two pings.
-pub(super) const PING: Duration = Duration::from_secs(1);
+pub(crate) const PING: Duration = Duration::from_secs(1);
 /// Time between two looks at the clock: how much later than its bound a silence is noticed.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 /// How many times its bound a child may be silent while it demonstrably computes: on a slow machine one step of a
 /// long prompt takes its time, and only a child that stands still is known to be stuck.
 pub(super) const COMPUTING: u32 = 12;
@@ -32,8 +34,8 @@ pub(super) struct Running {
     pub(super) deadline: Instant,
     pub(super) answered: Instant,
     pub(super) pinged: Instant,
-    /// Its processor time when it was last looked at, and when that last moved.
-    pub(super) computed: (Option<u64>, Option<Instant>),
+    /// Whether it computes while it owes an answer.
+    pub(super) computed: Computed,
     pub(super) seq: u64,
     /// Why it ended, where that says more than its exit status.
     pub(super) why: Option<String>,
@@ -49,6 +51,10 @@ pub(super) struct Running {
     pub(super) forgetting: Vec<(u64, oneshot::Sender<Forgotten>)>,
     /// Who waits for the answer to an order about adapters, by its number.
     pub(super) adapting: Vec<(u64, oneshot::Sender<AdapterAnswer>)>,
+    /// Who waits for the answer to an order to choose what a night learns, by its number.
+    pub(super) choosing: Vec<(u64, oneshot::Sender<DataSetAnswer>)>,
+    /// Who waits for the answer to an order to measure for a night, by its number.
+    pub(super) measuring: Vec<(u64, oneshot::Sender<MeasureAnswer>)>,
     /// Number of the last such order, of any kind.
     pub(super) ordered: u64,
     pub(super) second: Instant,
@@ -90,6 +96,47 @@ impl Running {
         }
     }
 
+    /// Gives an order of a night, with the next number and its files. Dropped where there is none, or the child does not
+    /// take it.
+    pub(super) fn order_night<T: Serialize>(
+        &mut self,
+        message: impl FnOnce(u64, &NightOrder) -> Option<T>,
+        order: NightOrder,
+    ) {
+        self.choosing.retain(|(_, told)| !told.is_closed());
+        self.measuring.retain(|(_, told)| !told.is_closed());
+        self.ordered += 1;
+        let seq = self.ordered;
+        let Some(message) = message(seq, &order) else { return };
+        let files: Vec<_> = match &order {
+            NightOrder::DataSet(_, files, _) => files.iter().map(AsRawFd::as_raw_fd).collect(),
+            NightOrder::Measure(_, examples, _) => vec![examples.as_raw_fd()],
+            NightOrder::Wake => Vec::new(),
+        };
+        if birth::send(self.birth.get_ref().as_fd(), &message, &files).is_err() {
+            return;
+        }
+        match order {
+            NightOrder::DataSet(_, _, told) => self.choosing.push((seq, told)),
+            NightOrder::Measure(_, _, told) => self.measuring.push((seq, told)),
+            NightOrder::Wake => {}
+        }
+    }
+
+    /// It chose, or could not: who ordered that is told.
+    pub(super) fn chosen(&mut self, answer: DataSetAnswer) {
+        if let Some(at) = self.choosing.iter().position(|(seq, _)| *seq == answer.seq) {
+            let _ = self.choosing.swap_remove(at).1.send(answer);
+        }
+    }
+
+    /// It measured, or could not: who ordered that is told.
+    pub(super) fn measured(&mut self, answer: MeasureAnswer) {
+        if let Some(at) = self.measuring.iter().position(|(seq, _)| *seq == answer.seq) {
+            let _ = self.measuring.swap_remove(at).1.send(answer);
+        }
+    }
+
     /// It gave memory back, or took it again: who ordered that is told.
     pub(super) fn eased(&mut self, eased: Eased) {
         if let Some(at) = self.easing.iter().position(|(seq, _)| *seq == eased.seq) {
@@ -122,32 +169,48 @@ impl Running {
 
     /// Whether its processor time moves. Looked at only once a ping is overdue.
     pub(super) fn computes(&mut self) -> bool {
-        if self.answered.elapsed() < PING + LOOK {
-            self.computed = (None, None);
+        self.computed.moves(self.child.pid.as_raw(), self.answered)
+    }
+}
+
+/// Whether a process that owes an answer computes.
+#[derive(Debug, Default)]
+pub(crate) struct Computed {
+    /// Its processor time when it was last looked at, in the kernel's ticks.
+    time: Option<u64>,
+    /// When that last moved.
+    moved: Option<Instant>,
+}
+
+impl Computed {
+    /// Whether its processor time moves, where its last answer came at `answered`. Looked at only once a ping is overdue.
+    pub(crate) fn moves(&mut self, pid: i32, answered: Instant) -> bool {
+        if answered.elapsed() < PING + LOOK {
+            *self = Self::default();
             return false;
         }
-        let process = procfs::process::Process::new(self.child.pid.as_raw());
+        let process = procfs::process::Process::new(pid);
         let now = process
             .and_then(|p| p.stat())
             .ok()
             .map(|stat| stat.utime + stat.stime);
-        if let (Some(before), Some(now)) = (self.computed.0, now)
+        if let (Some(before), Some(now)) = (self.time, now)
             && now > before
         {
-            self.computed.1 = Some(Instant::now());
+            self.moved = Some(Instant::now());
         }
-        self.computed.0 = now;
-        self.computed.1.is_some_and(|at| at.elapsed() < STILL)
+        self.time = now;
+        self.moved.is_some_and(|at| at.elapsed() < STILL)
     }
 }
 
 /// Whether a child that has been silent for so long is to be replaced.
-pub(super) fn overdue(silent: Duration, silence: Duration, computes: bool) -> bool {
+pub(crate) fn overdue(silent: Duration, silence: Duration, computes: bool) -> bool {
     silent > if computes { silence * COMPUTING } else { silence }
 }
 
 /// One message; descriptors that came with it are closed.
-pub(super) async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, BirthError> {
+pub(crate) async fn receive<T: DeserializeOwned>(birth: &AsyncFd<OwnedFd>) -> Result<T, BirthError> {
     loop {
         let mut guard = birth.readable().await?;
         match birth::recv::<T>(birth.get_ref().as_fd()) {

@@ -46,6 +46,11 @@ pub const ADMIN: User = User {
     id: 703,
 };
 
+/// Runs the nightly trainer.
+pub const TRAINER: User = User {
+    name: "trainer",
+    id: 704,
+};
 /// Announces the machine.
 pub const ANNOUNCE: User = User {
     name: "announce",

@@ -1,0 +1,384 @@
+//! One training: the trainer born, watched, paused while others need the machine, and ended. Whatever it does, it ends
+//! with an adapter or with a reason, and nobody else notices.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::sys::signal::Signal;
+use sarai_wire::birth::{self, BirthError};
+use sarai_wire::control::ServiceState;
+use sarai_wire::memory::Rung;
+use sarai_wire::night::NightStage;
+use sarai_wire::training::{FromTrainer, Outcome, Progress, ToTrainer, TrainerStart, TrainingConfig};
+use tokio::io::unix::AsyncFd;
+
+use super::stop::Stop;
+use crate::app::App;
+use crate::reaper::Exit;
+use crate::sandbox::denied::Witness;
+use crate::sandbox::policy;
+use crate::service::running::{Computed, LOOK, PING, overdue, receive};
+use crate::spawn::{self, Child, Spec};
+
+/// Its name.
+pub const TRAINER: &str = "trainer";
+/// Time to read base and data set, besides what the base's size adds.
+const STARTUP: Duration = Duration::from_secs(300);
+/// Bytes of the base that are read in a second at the least.
+const SLOWEST: u64 = 10 * 1024 * 1024;
+/// Longest time without a row computed, unless it is paused. A row of the largest model on the slowest machine takes a
+/// few minutes.
+const STUCK: Duration = Duration::from_secs(1200);
+/// Besides its time budget, for its last row and its adapter.
+const SLACK: Duration = Duration::from_secs(900);
+/// Time to end by order: the row at hand, and a checkpoint.
+const STOP: Duration = Duration::from_secs(60);
+/// Time to end by itself once it said that it does.
+const LEAVE: Duration = Duration::from_secs(5);
+/// How long nobody has asked anything before it goes on.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long memory may be short before it is ended: what it holds is given back by that alone.
+const SHORT: Duration = Duration::from_secs(60);
+/// Most packets in one second before it counts as broken.
+const MAX_PACKETS: u32 = 1_000;
+/// Longest reason that is taken from it, characters.
+const REASON: usize = 400;
+
+/// What is trained, from what, and how.
+pub struct Job {
+    /// The base, as verified.
+    pub base: File,
+    /// SHA-256 of it.
+    pub sha256: String,
+    /// The data set, read-only.
+    pub data: File,
+    /// The adapter's file, empty.
+    pub output: File,
+    /// Its checkpoints.
+    pub checkpoints: [File; 2],
+    /// How.
+    pub config: TrainingConfig,
+}
+
+/// A running trainer and what is known of it.
+struct Running<'a> {
+    app: &'a App,
+    child: Child,
+    birth: AsyncFd<OwnedFd>,
+    seq: u64,
+    pinged: Instant,
+    answered: Instant,
+    computed: Computed,
+    /// Rows it had computed, and when that number last grew or it was last paused.
+    rows: (u64, Instant),
+    /// Until when it must be ready; none once it is.
+    startup: Option<Instant>,
+    /// Until when it must have ended by itself.
+    end: Instant,
+    paused: bool,
+    short: Option<Instant>,
+    progress: Option<Progress>,
+    /// Why it was told to stop, and when.
+    stopping: Option<(String, Instant)>,
+    /// When it said that it ends, or was killed; nothing it says after that counts.
+    leaving: Option<Instant>,
+    said: Option<Result<Outcome, String>>,
+    packets: (Instant, u32),
+    silence: Duration,
+}
+
+/// Trains. Returns when the trainer has ended, with what it says of its adapter.
+///
+/// # Errors
+/// Why there is no adapter; fits after "failed to".
+pub async fn train(app: &App, job: Job, stop: &mut Stop) -> Result<Outcome, String> {
+    let killed_before = oom_kills(app);
+    // Opened before the child is born: what the kernel says of it comes after this.
+    let witness = Witness::begin();
+    let user = if app.layout.separate {
+        spawn::TRAINER.name.to_owned()
+    } else {
+        crate::run::current_user()
+    };
+    app.board.enter(TRAINER, &user, &app.cores.house);
+    let ended = match start(app, job) {
+        Ok(running) => Ok(watch(running, stop).await),
+        Err(e) => Err(format!("start the trainer: {e}")),
+    };
+    app.board.leave(TRAINER);
+    let (said, stopping, exit, pid) = ended?;
+    app.logs.say(&format!(
+        "{TRAINER}: ended: {}",
+        exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string())
+    ));
+    if oom_kills(app) > killed_before {
+        return Err("train: the trainer ran out of memory".to_owned());
+    }
+    match (said, exit) {
+        (Some(Ok(outcome)), Some(Exit::Code(0))) => Ok(outcome),
+        (_, Some(Exit::Signal(libc::SIGSYS))) => {
+            let call = witness.name_of(pid).await;
+            let call = call.unwrap_or_else(|| "not named".to_owned());
+            Err(format!("train: the trainer tried what it may not: system call {call}"))
+        }
+        (_, Some(Exit::Signal(libc::SIGBUS))) => {
+            Err("train: bytes of the model or of the data set cannot be read".to_owned())
+        }
+        (Some(Err(why)), _) => Err(why),
+        _ if stopping.is_some() => Err(stopping.unwrap_or_default()),
+        (_, Some(exit)) => Err(format!("train: the trainer ended before it was done: {exit}")),
+        (_, None) => Err("train: the trainer ended before it was done".to_owned()),
+    }
+}
+
+/// How often the kernel has ended something in its group for want of memory.
+fn oom_kills(app: &App) -> Option<u64> {
+    app.tree.as_ref()?.oom_kills(TRAINER)
+}
+
+fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
+    let Job {
+        base,
+        sha256,
+        data,
+        output,
+        checkpoints: [a, b],
+        mut config,
+    } = job;
+    let cpus = u32::try_from(app.cores.house.len()).unwrap_or(u32::MAX).max(1);
+    config.threads = config.threads.min(cpus);
+    let (ours, theirs) = birth::pair()?;
+    nix::fcntl::fcntl(
+        &ours,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+    )?;
+    let spec = Spec {
+        user: app.layout.separate.then_some(spawn::TRAINER),
+        cpus: app.cores.house.clone(),
+        cgroup: app.tree.as_ref().map(|tree| tree.procs(TRAINER)).transpose()?,
+        // Before everybody else: what it does can be done another night.
+        oom_score_adj: 500,
+        birth: Some(theirs.as_fd()),
+        sandbox: Some(policy::trainer(&app.layout)),
+        site: app.layout.run.clone(),
+        ..Spec::new(app.layout.programs.join("sarai-trainer"))
+    };
+    let mut child = spawn::spawn(&app.reaper, &spec)?;
+    drop(theirs);
+    // Before it is told what to do: the threads it makes then are as patient.
+    after_everybody(child.pid.as_raw());
+    if let Some(output) = child.output.take() {
+        tokio::spawn(app.logs.clone().pump(TRAINER.to_owned(), output));
+    }
+    let (now, size) = (Instant::now(), base.metadata()?.len());
+    let budget = Duration::from_secs(config.time_budget_seconds.into());
+    let start = ToTrainer::Start(Box::new(TrainerStart { base: sha256, config }));
+    let files = [&base, &data, &output, &a, &b].map(AsRawFd::as_raw_fd);
+    birth::send(ours.as_fd(), &start, &files).map_err(io::Error::other)?;
+    // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
+    let birth = unsafe { AsyncFd::register(ours) }?;
+    app.board.started(TRAINER, child.pid.as_raw(), None);
+    app.board.confined(TRAINER, std::mem::take(&mut child.duties));
+    app.board.state(TRAINER, ServiceState::Starting);
+    app.logs.say(&format!("{TRAINER}: starting"));
+    let startup = STARTUP + Duration::from_secs(size / SLOWEST);
+    Ok(Running {
+        app,
+        child,
+        birth,
+        seq: 0,
+        pinged: now,
+        answered: now,
+        computed: Computed::default(),
+        rows: (0, now),
+        startup: Some(now + startup),
+        end: now + startup + budget + SLACK,
+        paused: false,
+        short: None,
+        progress: None,
+        stopping: None,
+        leaving: None,
+        said: None,
+        packets: (now, 0),
+        silence: Duration::from_secs(app.config.engine.silence_s.into()),
+    })
+}
+
+/// Nicest of all, and last at the disk. Where a group's weights say so too, this is for those without groups.
+fn after_everybody(pid: i32) {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: neither call takes a pointer; at worst they refuse.
+    unsafe {
+        libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, pid, 19);
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, CLASS_IDLE);
+    }
+}
+
+type Ended = (Option<Result<Outcome, String>>, Option<String>, Option<Exit>, i32);
+
+/// Until it has been collected.
+async fn watch(mut running: Running<'_>, stop: &mut Stop) -> Ended {
+    let mut tick = crate::tasks::beat(LOOK);
+    let exit = loop {
+        tokio::select! {
+            exit = &mut running.child.exit => break exit.ok(),
+            message = receive::<FromTrainer>(&running.birth), if running.leaving.is_none() => running.heard(message),
+            why = stop.wanted(), if running.stopping.is_none() => running.stop(why),
+            _ = tick.tick() => running.tick(),
+        }
+    };
+    // What it said last may explain its end better than its status.
+    while running.leaving.is_none() {
+        match birth::recv::<FromTrainer>(running.birth.get_ref().as_fd()) {
+            Ok((message, _)) => running.heard(Ok(message)),
+            Err(_) => break,
+        }
+    }
+    let why = running.stopping.take().map(|(why, _)| why);
+    (running.said.take(), why, exit, running.child.pid.as_raw())
+}
+
+impl Running<'_> {
+    fn heard(&mut self, message: Result<FromTrainer, BirthError>) {
+        if self.packets.0.elapsed() >= Duration::from_secs(1) {
+            self.packets = (Instant::now(), 0);
+        }
+        self.packets.1 += 1;
+        if self.packets.1 > MAX_PACKETS {
+            return self.kill(format!("train: more than {MAX_PACKETS} messages in a second"));
+        }
+        match message {
+            Ok(FromTrainer::Ready(prepared)) => {
+                self.startup = None;
+                self.app.board.state(TRAINER, ServiceState::Ready);
+                self.app.logs.say(&format!(
+                    "{TRAINER}: {} numbers to learn from {} examples ({} held out) in {} steps{}",
+                    prepared.parameters,
+                    prepared.examples,
+                    prepared.held_out,
+                    prepared.steps,
+                    match prepared.resumed {
+                        0 => String::new(),
+                        step => format!(", going on from step {step}"),
+                    }
+                ));
+            }
+            Ok(FromTrainer::Progress(progress)) => {
+                self.progress = Some(progress);
+                self.show();
+            }
+            Ok(FromTrainer::Note { text }) => {
+                self.app.logs.say(&format!("{TRAINER}: {}", short(&text)));
+            }
+            Ok(FromTrainer::Pong { seq, rows, .. }) => {
+                // An answer to a ping that was never sent proves nothing.
+                if seq <= self.seq {
+                    self.answered = Instant::now();
+                }
+                if rows > self.rows.0 {
+                    self.rows = (rows, Instant::now());
+                }
+            }
+            Ok(FromTrainer::Done(outcome)) => self.leave(Ok(outcome)),
+            Ok(FromTrainer::Stopped { step, saved }) => {
+                let why = self.stopping.take().map_or("it was ended from outside".to_owned(), |(why, _)| why);
+                let kept = if saved { "kept" } else { "not kept" };
+                self.leave(Err(format!("{why}: {step} steps were done and are {kept}")));
+            }
+            Ok(FromTrainer::Failed { reason }) => self.leave(Err(short(&reason))),
+            // Its end follows at once, and its status says more; see `tick` for one that stays.
+            Err(BirthError::Closed) => self.leaving = Some(Instant::now()),
+            Err(e) => self.kill(format!("train: the trainer spoke wrongly: {e}")),
+        }
+    }
+
+    fn leave(&mut self, said: Result<Outcome, String>) {
+        self.said = Some(said);
+        self.leaving = Some(Instant::now());
+    }
+
+    fn kill(&mut self, why: String) {
+        self.app.reaper.signal_group(self.child.pid, Signal::SIGKILL);
+        self.said.get_or_insert(Err(why));
+        self.leaving = Some(Instant::now());
+    }
+
+    /// Asks it to keep what it has and to end.
+    fn stop(&mut self, why: String) {
+        self.stopping = Some((why, Instant::now()));
+        self.send(&ToTrainer::Stop);
+    }
+
+    /// A full socket means that it does not read: its silence will tell.
+    fn send(&self, message: &ToTrainer) {
+        let _ = birth::send(self.birth.get_ref().as_fd(), message, &[]);
+    }
+
+    fn show(&self) {
+        self.app.night.at(NightStage::Training {
+            progress: self.progress,
+            paused: self.paused,
+        });
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some(since) = self.leaving {
+            if since.elapsed() > LEAVE {
+                self.kill("train: the trainer did not end".to_owned());
+            }
+            return;
+        }
+        let silent = self.answered.elapsed();
+        let computes = self.computed.moves(self.child.pid.as_raw(), self.answered);
+        if self.paused {
+            self.rows.1 = now;
+        }
+        if overdue(silent, self.silence, computes) {
+            self.kill(format!("train: the trainer gave no answer for {} s", silent.as_secs()));
+        } else if let Some((why, since)) = &self.stopping {
+            if since.elapsed() > STOP {
+                let why = format!("{why}: it did not end in time and was killed");
+                self.kill(why);
+            }
+        } else if self.startup.is_some_and(|until| now > until) {
+            self.kill("train: the trainer was not ready in time".to_owned());
+        } else if self.startup.is_none() && self.rows.1.elapsed() > STUCK {
+            self.kill(format!("train: no progress for {} s", STUCK.as_secs()));
+        } else if now > self.end {
+            self.stop("train: it exceeded its time budget".to_owned());
+        } else {
+            self.yield_to_others();
+        }
+        if self.pinged.elapsed() >= PING {
+            (self.seq, self.pinged) = (self.seq + 1, now);
+            self.send(&ToTrainer::Ping { seq: self.seq });
+        }
+    }
+
+    /// Requests come first where they are computed on the same CPUs, and so does whoever needs memory.
+    fn yield_to_others(&mut self) {
+        let rung = self.app.ladder.notice().rung;
+        if rung == Rung::Normal {
+            self.short = None;
+        } else if self.short.get_or_insert_with(Instant::now).elapsed() > SHORT {
+            return self.stop("train: memory is short".to_owned());
+        }
+        let busy = self.app.cores.shared() && self.app.night.busy.idle() < QUIET;
+        let pause = busy || rung != Rung::Normal;
+        if pause != self.paused {
+            self.paused = pause;
+            self.send(if pause { &ToTrainer::Pause } else { &ToTrainer::Resume });
+            self.show();
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(REASON).collect()
+}
+
