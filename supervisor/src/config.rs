@@ -15,10 +15,10 @@ mod reach;
 mod reader;
 mod setup;
 mod training;
-pub use training::Training;
 pub use reach::Reach;
 use reader::Section;
 pub use setup::{Network, StaticAddress};
+pub use training::Training;
 
 /// Largest `sarai.toml` that is read, bytes.
 pub const MAX_FILE: u64 = 64 * 1024;

@@ -23,7 +23,8 @@ const NIGHT: Duration = Duration::from_secs(300);
 const SHORT: &str = "[training]\nrank = 4\nepochs = 6\nlearning_rate = 0.01\nsequence_length = 256\npatience = 0\n\
                      [training.gate]\ngain = 0.0\ngeneral = 1.0\nwrong = 1000\n";
 /// A training that lasts until somebody ends it, and keeps every step.
-const LONG: &str = "[training]\nrank = 4\nepochs = 1000\nsequence_length = 64\npatience = 0\ncheckpoint_seconds = 0\n";
+const LONG: &str =
+    "[training]\nrank = 4\nepochs = 1000\nsequence_length = 64\npatience = 0\ncheckpoint_seconds = 0\n";
 
 fn status(a: &Appliance) -> Result<TrainingStatus> {
     Ok(serde_json::from_str(
@@ -49,7 +50,11 @@ fn run(a: &Appliance) -> Result<(Night, String)> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{}", said.trim());
     let failed = matches!(night.result, NightResult::Failed { .. });
-    ensure!(output.status.success() != failed, "{said}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success() != failed,
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok((night, said))
 }
 
@@ -57,7 +62,12 @@ fn run(a: &Appliance) -> Result<(Night, String)> {
 fn wait_stage(a: &Appliance, what: &str, wanted: impl Fn(&NightStage) -> bool) {
     tree::wait_for(what, NIGHT, || {
         let status = status(a)?;
-        ensure!(wanted(&status.now), "it is at {:?}, before that {:?}", status.now, status.nights.first());
+        ensure!(
+            wanted(&status.now),
+            "it is at {:?}, before that {:?}",
+            status.now,
+            status.nights.first()
+        );
         Ok(())
     })
     .unwrap();
@@ -116,7 +126,9 @@ fn left(a: &Appliance) -> Vec<String> {
 }
 
 fn adapter_of(answer: &Value) -> Result<Option<String>> {
-    Ok(omni_loop(answer)?["adapter"]["version"].as_str().map(str::to_owned))
+    Ok(omni_loop(answer)?["adapter"]["version"]
+        .as_str()
+        .map(str::to_owned))
 }
 
 #[test]
@@ -126,7 +138,10 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
     let a = Appliance::start_with(&pair().unwrap(), SHORT).unwrap();
     let (night, said) = run(&a).unwrap();
     assert!(matches!(&night.result, NightResult::Skipped { .. }), "{night:?}");
-    assert!(said.contains("skipped after") && said.contains("examples"), "{said}");
+    assert!(
+        said.contains("skipped after") && said.contains("examples"),
+        "{said}"
+    );
     drop(a);
 
     let (mut a, clients) = taught(SHORT).unwrap();
@@ -138,7 +153,10 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
     };
     assert!(said.starts_with("applied after"), "{said}");
     let figures = night.figures.unwrap();
-    let (was, is) = (figures.before.held_out.mean().unwrap(), figures.after.held_out.mean().unwrap());
+    let (was, is) = (
+        figures.before.held_out.mean().unwrap(),
+        figures.after.held_out.mean().unwrap(),
+    );
     assert!(is < was, "held-out loss {was} to {is}");
     // Signed by this machine, bound to its base, and what answers come from.
     let stored = adapters(&a).unwrap();
@@ -155,7 +173,8 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
 
     // A gate that nothing passes: kept for a look, and what was in use stays.
     a.stop(Duration::from_secs(30)).unwrap();
-    a.write_settings(&SHORT.replace("gain = 0.0", "gain = 0.9")).unwrap();
+    a.write_settings(&SHORT.replace("gain = 0.0", "gain = 0.9"))
+        .unwrap();
     a.start().unwrap();
     a.wait_status("every service to be ready", READY, |status| {
         status.ready && status.services.iter().all(|s| s.state == ServiceState::Ready)
@@ -163,12 +182,20 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
     .unwrap();
     teach(&clients, 1, 12).unwrap();
     let (night, _) = run(&a).unwrap();
-    let NightResult::Rejected { adapter: rejected, reason } = &night.result else {
+    let NightResult::Rejected {
+        adapter: rejected,
+        reason,
+    } = &night.result
+    else {
         panic!("{night:?}");
     };
     assert!(reason.contains("must fall by 90 %"), "{reason}");
     let all = adapters(&a).unwrap();
-    let standing = |name: &str| all.iter().find(|stored| stored.name == name).map(|stored| stored.standing);
+    let standing = |name: &str| {
+        all.iter()
+            .find(|stored| stored.name == name)
+            .map(|stored| stored.standing)
+    };
     assert_eq!(standing(rejected), Some(Standing::Rejected));
     assert_eq!(standing(adapter), Some(Standing::InUse));
     assert_eq!(left(&a), Vec::<String>::new());

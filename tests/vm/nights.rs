@@ -75,8 +75,14 @@ fn held(root: &mut RootShell) -> Result<(u64, u64, u64)> {
         "echo $(ls /proc/1/fd | wc -l) $(grep VmRSS /proc/1/status | tr -dc 0-9) $(du -sk /data | cut -f1)",
         COMMAND,
     )?;
-    let mut numbers = said.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
-    let mut next = || numbers.next().with_context(|| format!("three numbers in {said:?}"));
+    let mut numbers = said
+        .split_whitespace()
+        .filter_map(|word| word.parse::<u64>().ok());
+    let mut next = || {
+        numbers
+            .next()
+            .with_context(|| format!("three numbers in {said:?}"))
+    };
     Ok((next()?, next()?, next()?))
 }
 
@@ -125,15 +131,21 @@ fn seven_nights_in_a_row_end_with_a_reason_and_leave_nothing_behind() {
         assert!(began >= hour, "{began} is before {hour}");
         match &night.result {
             NightResult::Applied { adapter } => assert!(!adapter.is_empty()),
-            NightResult::Rejected { reason, .. } | NightResult::Skipped { reason } => assert!(!reason.is_empty()),
+            NightResult::Rejected { reason, .. } | NightResult::Skipped { reason } => {
+                assert!(!reason.is_empty())
+            }
             NightResult::Failed { .. } => panic!("{night:?}"),
         }
         if n == 0 {
-            assert!(night.figures.is_some(), "the first one has something to learn: {night:?}");
+            assert!(
+                night.figures.is_some(),
+                "the first one has something to learn: {night:?}"
+            );
             after_first = Some(held(&mut root).unwrap());
         }
         // Once a date, also when the clock is set back.
-        root.run(&format!("busybox date -u -s @{}", set - 3600), COMMAND).unwrap();
+        root.run(&format!("busybox date -u -s @{}", set - 3600), COMMAND)
+            .unwrap();
         root.run(&format!("busybox date -u -s @{set}"), COMMAND).unwrap();
     }
     let (first, last) = (after_first.unwrap(), held(&mut root).unwrap());

@@ -40,7 +40,10 @@ pub fn run(mut client: Client, command: &TrainingCommand) -> Result<(), Failure>
         TrainingCommand::On => {
             let status = ask(&mut client, &Request::TrainingOn)?;
             let next = status.next.as_deref().unwrap_or("not known");
-            print(&format!("nights are on; the next one begins {}\n", clean(next, false)))
+            print(&format!(
+                "nights are on; the next one begins {}\n",
+                clean(next, false)
+            ))
         }
         TrainingCommand::Off => {
             let status = ask(&mut client, &Request::TrainingOff)?;
@@ -74,7 +77,11 @@ fn until_its_end(mut client: Client, begun: &TrainingStatus) -> Result<(), Failu
                     let _ = write!(std::io::stderr(), "\r\x1b[K");
                 }
                 // Several in a row, or none where its memory was lost with the disk.
-                break status.nights.into_iter().next().filter(|night| Some(&night.began) != before.as_ref());
+                break status
+                    .nights
+                    .into_iter()
+                    .next()
+                    .filter(|night| Some(&night.began) != before.as_ref());
             }
             Ok(status) => {
                 lost = 0;
@@ -86,7 +93,9 @@ fn until_its_end(mut client: Client, begun: &TrainingStatus) -> Result<(), Failu
         std::thread::sleep(LOOK);
     };
     let Some(ended) = ended else {
-        return Err(Failure::failed("hear how the night ended; see: sarai logs supervisor"));
+        return Err(Failure::failed(
+            "hear how the night ended; see: sarai logs supervisor",
+        ));
     };
     print(&format!("{}\n", sentence(&ended, Paint::stdout())))?;
     match ended.result {
@@ -114,7 +123,10 @@ fn stage(stage: &NightStage) -> String {
     match stage {
         NightStage::Idle => "nothing runs".to_owned(),
         NightStage::Choosing => "chooses what is learnt".to_owned(),
-        NightStage::Training { progress: None, paused } => format!("trains{}", pause(*paused)),
+        NightStage::Training {
+            progress: None,
+            paused,
+        } => format!("trains{}", pause(*paused)),
         NightStage::Training {
             progress: Some(progress),
             paused,
@@ -133,7 +145,8 @@ fn pause(paused: bool) -> &'static str {
 }
 
 fn figures(progress: &Progress) -> String {
-    let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.3}"));
+    let loss =
+        |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.3}"));
     format!(
         "step {} of {}{}{}, {:.0} tokens/s, {} left",
         progress.step,
@@ -227,7 +240,11 @@ pub fn line(status: &TrainingStatus, paint: Paint) -> String {
     }
     let last = status.nights.first().map_or_else(String::new, |night| {
         let (word, what) = result(night);
-        format!("; the last one: {}, {}", coloured(word, paint), clean(&what, false))
+        format!(
+            "; the last one: {}, {}",
+            coloured(word, paint),
+            clean(&what, false)
+        )
     });
     format!("{}{last}", on(status))
 }
@@ -308,7 +325,12 @@ mod tests {
             before: measured(2.5),
             after: measured(1.25),
         };
-        let mut applied = night(NightResult::Applied { adapter: "night-1".into() }, Some(figures));
+        let mut applied = night(
+            NightResult::Applied {
+                adapter: "night-1".into(),
+            },
+            Some(figures),
+        );
         applied.later = Some("taken back by itself".into());
         let status = TrainingStatus {
             enabled: true,
@@ -368,7 +390,10 @@ mod tests {
             counts: NightCounts::default(),
         };
         let text = render(&off, Paint::off());
-        assert!(text.contains("off; turn them on") && text.contains("nothing runs"), "{text}");
+        assert!(
+            text.contains("off; turn them on") && text.contains("nothing runs"),
+            "{text}"
+        );
         assert!(line(&off, Paint::off()).starts_with("off;"));
         assert!(line(&status, Paint::off()).starts_with("trains (paused"));
         let idle = TrainingStatus {

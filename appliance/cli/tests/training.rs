@@ -31,7 +31,10 @@ fn night(began: &str, result: NightResult) -> Night {
 }
 
 fn old() -> Night {
-    night("2026-01-01T02:00:00Z", NightResult::Skipped { reason: "old".into() })
+    night(
+        "2026-01-01T02:00:00Z",
+        NightResult::Skipped { reason: "old".into() },
+    )
 }
 
 /// A supervisor whose night runs for three looks and ends with this.
@@ -63,7 +66,9 @@ fn ending(result: NightResult) -> Supervisor {
 fn a_night_is_waited_for_and_says_how_it_ended() {
     for (result, said, code) in [
         (
-            NightResult::Applied { adapter: "night-1".into() },
+            NightResult::Applied {
+                adapter: "night-1".into(),
+            },
             "applied after 7 s: night-1 is in use",
             0,
         ),
@@ -116,7 +121,10 @@ fn a_night_that_may_not_begin_is_an_error_and_the_rest_is_told() {
         "nights are on; the next one begins 2026-01-03T02:00:00+01:00\n"
     );
     let text = out(&supervisor.sarai(&["training", "status"]));
-    assert!(text.contains("skipped") && text.contains("nothing runs"), "{text}");
+    assert!(
+        text.contains("skipped") && text.contains("nothing runs"),
+        "{text}"
+    );
     let json: TrainingStatus =
         serde_json::from_str(&out(&supervisor.sarai(&["training", "status", "--json"]))).unwrap();
     assert_eq!(json.nights, [old()]);

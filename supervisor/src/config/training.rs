@@ -48,8 +48,7 @@ pub(super) fn training(s: &mut Section<'_, '_>, to: &mut Training) {
 
 fn how(s: &mut Section<'_, '_>, to: &mut TrainingConfig) {
     s.whole("rank", bounds::RANK, &mut to.rank);
-    let alpha = *bounds::ALPHA.start() as f32..=*bounds::ALPHA.end() as f32;
-    s.number("alpha", alpha, &mut to.alpha);
+    alpha(s, &mut to.alpha);
     targets(s, &mut to.targets);
     s.number("learning_rate", bounds::LEARNING_RATE, &mut to.learning_rate);
     s.number("warmup", bounds::WARMUP, &mut to.warmup);
@@ -58,7 +57,11 @@ fn how(s: &mut Section<'_, '_>, to: &mut TrainingConfig) {
     s.number("clip", bounds::CLIP, &mut to.clip);
     s.number("weight_decay", bounds::WEIGHT_DECAY, &mut to.weight_decay);
     s.whole("seed", bounds::SEED, &mut to.seed);
-    s.whole("sequence_length", bounds::SEQUENCE_LENGTH, &mut to.sequence_length);
+    s.whole(
+        "sequence_length",
+        bounds::SEQUENCE_LENGTH,
+        &mut to.sequence_length,
+    );
     s.whole("rows_per_step", bounds::ROWS_PER_STEP, &mut to.rows_per_step);
     s.whole("held_out_every", bounds::HELD_OUT_EVERY, &mut to.held_out_every);
     s.whole("patience", bounds::PATIENCE, &mut to.patience);
@@ -75,6 +78,19 @@ fn how(s: &mut Section<'_, '_>, to: &mut TrainingConfig) {
     s.whole("threads", bounds::THREADS, &mut to.threads);
 }
 
+fn alpha(s: &mut Section<'_, '_>, to: &mut f32) {
+    let mut alpha = f64::from(*to);
+    s.number("alpha", bounds::ALPHA, &mut alpha);
+    #[expect(clippy::cast_possible_truncation, reason = "its last digits mean nothing")]
+    let nearest = alpha as f32;
+    // The nearest to the least may lie below it.
+    *to = if f64::from(nearest) < *bounds::ALPHA.start() {
+        nearest.next_up()
+    } else {
+        nearest
+    };
+}
+
 fn named(name: &str) -> Option<Target> {
     Target::ALL.into_iter().find(|target| target.name() == name)
 }
@@ -83,7 +99,13 @@ fn targets(s: &mut Section<'_, '_>, to: &mut Vec<Target>) {
     let all: Vec<&str> = Target::ALL.iter().map(|target| target.name()).collect();
     let mut names: Vec<String> = to.iter().map(|target| target.name().to_owned()).collect();
     let must = format!("names of {}", all.join(", "));
-    s.texts("targets", all.len(), |name| named(name).is_some(), &must, &mut names);
+    s.texts(
+        "targets",
+        all.len(),
+        |name| named(name).is_some(),
+        &must,
+        &mut names,
+    );
     let mut found = Vec::new();
     for target in names.iter().filter_map(|name| named(name)) {
         if !found.contains(&target) {
@@ -172,8 +194,21 @@ mod tests {
             read.how.check().unwrap();
             assert!(read.margins == Margins::default() && read.choice == ChoiceSettings::default());
         }
+        for edge in [
+            "alpha = 0.01",
+            "alpha = 1024",
+            "learning_rate = 1e-7",
+            "clip = 0.001",
+        ] {
+            let (read, problems) = parse(&format!("[training]\n{edge}\n"));
+            assert_eq!(problems, Vec::<String>::new());
+            read.how.check().unwrap();
+        }
         let (read, problems) = parse("[training]\nrank = 65\n");
         assert_eq!(read, Training::default());
-        assert!(problems[0].contains("line 2: training.rank is 65, must be 1 to 64; using 8"), "{problems:?}");
+        assert!(
+            problems[0].contains("line 2: training.rank is 65, must be 1 to 64; using 8"),
+            "{problems:?}"
+        );
     }
 }

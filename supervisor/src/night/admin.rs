@@ -33,7 +33,14 @@ pub fn status(app: &Shared) -> TrainingStatus {
     let enabled = enabled(app);
     let inner = lock(&app.night.inner);
     let next = enabled
-        .then(|| clock::next(Timestamp::now(), &app.config.zone, app.config.night_hour, inner.state.last))
+        .then(|| {
+            clock::next(
+                Timestamp::now(),
+                &app.config.zone,
+                app.config.night_hour,
+                inner.state.last,
+            )
+        })
         .flatten();
     TrainingStatus {
         enabled,
@@ -92,4 +99,3 @@ pub async fn end(app: &App) {
     let worker = App::clone(app);
     let _ = tokio::task::spawn_blocking(move || worker.night.save()).await;
 }
-

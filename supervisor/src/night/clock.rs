@@ -83,22 +83,14 @@ pub fn next(now: Timestamp, zone: &TimeZone, hour: u8, last: Option<Date>) -> Op
     Some(at.display_with_offset(zone.to_offset(at)).to_string())
 }
 
-/// Says each minute that it is time to look.
+/// Says each minute that it is time to look; not armed before it is first waited for.
+#[derive(Default)]
 pub struct Alarm {
     minute: Arc<Notify>,
     scheduler: Option<JobScheduler>,
 }
 
 impl Alarm {
-    /// One that is not armed yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            minute: Arc::default(),
-            scheduler: None,
-        }
-    }
-
     /// Waits for the next full minute, or a little longer.
     pub async fn wait(&mut self) {
         if self.scheduler.is_none() {
@@ -144,7 +136,13 @@ mod tests {
     }
 
     fn seen(now: &str, zone_name: &str, last: Option<&str>) -> Look {
-        look(at(now), at("2025-01-01T00:00:00Z"), &zone(zone_name), 2, last.map(date))
+        look(
+            at(now),
+            at("2025-01-01T00:00:00Z"),
+            &zone(zone_name),
+            2,
+            last.map(date),
+        )
     }
 
     #[test]
@@ -170,12 +168,18 @@ mod tests {
     fn an_hour_that_is_skipped_is_due_when_it_is_over_and_one_that_comes_twice_the_first_time() {
         // Berlin: on 2026-03-29 02:00 is followed by 03:00, on 2026-10-25 03:00 by 02:00.
         let spring = Some("2026-03-28");
-        assert_eq!(seen("2026-03-29T00:59:59Z", "Europe/Berlin", spring), Look::Nothing);
+        assert_eq!(
+            seen("2026-03-29T00:59:59Z", "Europe/Berlin", spring),
+            Look::Nothing
+        );
         let due = Look::Due(date("2026-03-29"));
         assert_eq!(seen("2026-03-29T01:00:00Z", "Europe/Berlin", spring), due);
         let autumn = Some("2026-10-24");
         let due = Look::Due(date("2026-10-25"));
-        assert_eq!(seen("2026-10-24T23:59:59Z", "Europe/Berlin", autumn), Look::Nothing);
+        assert_eq!(
+            seen("2026-10-24T23:59:59Z", "Europe/Berlin", autumn),
+            Look::Nothing
+        );
         assert_eq!(seen("2026-10-25T00:00:00Z", "Europe/Berlin", autumn), due);
         // The second 02:00 of that date.
         let done = Some("2026-10-25");
@@ -185,15 +189,24 @@ mod tests {
     #[test]
     fn a_clock_that_knows_no_time_or_is_set_back_begins_no_night() {
         assert_eq!(seen("1970-01-01T02:00:00Z", "UTC", None), Look::Nothing);
-        assert_eq!(seen("1970-01-01T02:00:00Z", "UTC", Some("2026-06-01")), Look::Nothing);
+        assert_eq!(
+            seen("1970-01-01T02:00:00Z", "UTC", Some("2026-06-01")),
+            Look::Nothing
+        );
         // The first look ever.
         assert_eq!(
             seen("2026-06-02T12:00:00Z", "UTC", None),
             Look::Count(date("2026-06-02"))
         );
         // Back by hours: neither again nor anew.
-        assert_eq!(seen("2026-06-02T01:00:00Z", "UTC", Some("2026-06-02")), Look::Nothing);
-        assert_eq!(seen("2026-06-02T02:00:00Z", "UTC", Some("2026-06-02")), Look::Nothing);
+        assert_eq!(
+            seen("2026-06-02T01:00:00Z", "UTC", Some("2026-06-02")),
+            Look::Nothing
+        );
+        assert_eq!(
+            seen("2026-06-02T02:00:00Z", "UTC", Some("2026-06-02")),
+            Look::Nothing
+        );
         // It was decades ahead once: the next night is tomorrow's.
         let counted = Look::Count(date("2026-06-02"));
         assert_eq!(seen("2026-06-02T02:00:00Z", "UTC", Some("2099-01-01")), counted);
@@ -219,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_alarm_says_each_minute_that_it_is_time() {
-        let mut alarm = Alarm::new();
+        let mut alarm = Alarm::default();
         alarm.scheduler = Some(alarm.arm().await.unwrap());
         tokio::time::timeout(Duration::from_secs(65), alarm.minute.notified())
             .await

@@ -29,7 +29,9 @@ pub fn quality(app: &App, adapters: Vec<Quality>) {
     let mut inner = lock(&app.night.inner);
     let inner = &mut *inner;
     // Adapters that answered long ago and are named no more.
-    inner.seen.retain(|adapter, _| adapters.iter().any(|said| said.adapter == *adapter));
+    inner
+        .seen
+        .retain(|adapter, _| adapters.iter().any(|said| said.adapter == *adapter));
     for said in adapters {
         let Some(sums) = Sums::of(&said) else { continue };
         let new = sums.since(inner.seen.insert(said.adapter.clone(), sums).unwrap_or_default());
@@ -53,10 +55,13 @@ pub fn quality(app: &App, adapters: Vec<Quality>) {
 
 /// Compares the watched adapter's day with the one before, where there is enough new.
 fn look(app: &App, inner: &mut Inner, now: Timestamp) {
-    let Some(watched) = &mut inner.state.watched else { return };
+    let Some(watched) = &mut inner.state.watched else {
+        return;
+    };
     let age = now.duration_since(Timestamp::from_second(watched.from).unwrap_or(now));
     if age > WATCHED {
-        app.logs.say(&format!("night: {} has stood its first day", watched.name));
+        app.logs
+            .say(&format!("night: {} has stood its first day", watched.name));
         inner.state.watched = None;
         return;
     }
@@ -81,14 +86,22 @@ async fn take_back(app: App, sha256: String, why: String) {
         match adapters::roll_back(&app, "primary").await {
             Ok(_) => format!("taken back by itself: {why}"),
             // The next look tries again.
-            Err(e) => return app.logs.say(&format!("night: {} was to be taken back: failed to {e}", watched.name)),
+            Err(e) => {
+                return app.logs.say(&format!(
+                    "night: {} was to be taken back: failed to {e}",
+                    watched.name
+                ));
+            }
         }
     } else {
         format!("not in use any more when its day was found worse: {why}")
     };
     app.logs.say(&format!("night: {}: {said}", watched.name));
     if in_use {
-        let text = format!("the adapter {} was {said}; see: sarai training status", watched.name);
+        let text = format!(
+            "the adapter {} was {said}; see: sarai training status",
+            watched.name
+        );
         app.problems.set(TAKEN_BACK, text);
     }
     let _ = remember(&app, move |state| {

@@ -91,7 +91,11 @@ impl Files {
     /// What is wrong with them; fits after "failed to".
     pub fn chosen(&self, most: u64) -> Result<String, String> {
         for name in [GATE, DATA] {
-            let size = self.read(name)?.metadata().map_err(self.wrong("look at", name))?.len();
+            let size = self
+                .read(name)?
+                .metadata()
+                .map_err(self.wrong("look at", name))?
+                .len();
             if size == 0 || size > most {
                 return Err(format!("use {name}: it has {size} bytes, must have 1 to {most}"));
             }
@@ -123,8 +127,13 @@ impl Files {
     /// Whether there is a checkpoint to go on from, and what it belongs to.
     #[must_use]
     pub fn resumable(&self) -> bool {
-        let filled = |name: &&str| self.0.join(name).metadata().is_ok_and(|metadata| metadata.len() > 0);
-        [DATA, GATE].iter().all(filled) && CHECKPOINTS.iter().any(|name| filled(&name))
+        let filled = |name: &str| {
+            self.0
+                .join(name)
+                .metadata()
+                .is_ok_and(|metadata| metadata.len() > 0)
+        };
+        [DATA, GATE].into_iter().all(filled) && CHECKPOINTS.into_iter().any(filled)
     }
 
     /// Removes everything.

@@ -128,10 +128,19 @@ mod tests {
         assert_eq!(decided(before, measured(1.95, 3.02, 17)), Ok(()));
         assert_eq!(decided(before, measured(1.96, 3.03, 18)), Ok(()));
         for (after, why) in [
-            (measured(1.961, 3.0, 18), "held-out feedback went from 2.0000 to 1.9610; it must fall by 2 %"),
+            (
+                measured(1.961, 3.0, 18),
+                "held-out feedback went from 2.0000 to 1.9610; it must fall by 2 %",
+            ),
             (measured(2.5, 3.0, 20), "held-out"),
-            (measured(1.0, 3.031, 18), "general texts went from 3.0000 to 3.0310; it may rise by 1 %"),
-            (measured(1.0, 3.0, 16), "of 20 questions 18 were answered right and now 16; 1 fewer may be"),
+            (
+                measured(1.0, 3.031, 18),
+                "general texts went from 3.0000 to 3.0310; it may rise by 1 %",
+            ),
+            (
+                measured(1.0, 3.0, 16),
+                "of 20 questions 18 were answered right and now 16; 1 fewer may be",
+            ),
             (measured(f64::NAN, 3.0, 18), "could not be measured"),
             (measured(1.0, f64::INFINITY, 18), "could not be measured"),
             (measured(-1.0, 3.0, 18), "could not be measured"),
@@ -154,7 +163,11 @@ mod tests {
             held_out: Likelihood::default(),
             ..before
         };
-        assert!(decided(nothing, nothing).unwrap_err().contains("could not be measured"));
+        assert!(
+            decided(nothing, nothing)
+                .unwrap_err()
+                .contains("could not be measured")
+        );
         let mut other = measured(1.0, 3.0, 18);
         other.asked = 21;
         assert!(decided(before, other).unwrap_err().contains("questions"));

@@ -202,7 +202,7 @@ fn enabled(app: &Shared) -> bool {
 
 /// Begins a night at each hour, and catches a missed one up, until the supervisor ends.
 pub async fn run(app: App) {
-    let mut alarm = Alarm::new();
+    let mut alarm = Alarm::default();
     loop {
         alarm.wait().await;
         let last = app.night.with(|state| state.last);
@@ -258,7 +258,13 @@ pub fn begin(app: &App, trigger: Trigger) -> Result<(), String> {
         let walked = tokio::spawn(async move { walked(&worker, trigger, began, stop).await });
         let (result, figures) = walked.await.unwrap_or_else(|e| {
             let reason = format!("go on: the supervisor's own task ended: {e}");
-            (NightResult::Failed { reason, resumes: false }, None)
+            (
+                NightResult::Failed {
+                    reason,
+                    resumes: false,
+                },
+                None,
+            )
         });
         end_of(&app, began, result, figures).await;
     });
@@ -308,7 +314,10 @@ async fn end_of(app: &App, began: Timestamp, mut result: NightResult, figures: O
         NightResult::Applied { adapter } => format!("applied: {adapter}"),
         NightResult::Rejected { adapter, reason } => format!("rejected: {adapter}: {reason}"),
         NightResult::Skipped { reason } => format!("skipped: {reason}"),
-        NightResult::Failed { reason, resumes: true } => format!("failed to {reason}; the next one goes on"),
+        NightResult::Failed {
+            reason,
+            resumes: true,
+        } => format!("failed to {reason}; the next one goes on"),
         NightResult::Failed { reason, .. } => format!("failed to {reason}"),
     };
     let took = Timestamp::now().duration_since(began).as_secs();
@@ -336,7 +345,8 @@ async fn clear(app: &App) {
     let files = Files::at(app.layout.training());
     let cleared = tokio::task::spawn_blocking(move || files.clear()).await;
     if let Ok(Err(e)) = cleared {
-        app.logs.say(&format!("night: what it worked with stays: failed to {e}"));
+        app.logs
+            .say(&format!("night: what it worked with stays: failed to {e}"));
     }
 }
 
@@ -351,10 +361,8 @@ mod tests {
         let problems = Problems::new(Logs::in_memory());
         let open = || Nights::open(folder.path(), &problems);
         assert!(open().with(|state| state.nights.is_empty()));
-        let state = State {
-            running: Some("2026-01-02T02:00:00Z".into()),
-            ..State::default()
-        };
+        let mut state = State::default();
+        state.running = Some("2026-01-02T02:00:00Z".into());
         state.save(&folder.path().join("training.json")).unwrap();
         for _ in 0..2 {
             let nights = open().with(|state| state.nights.clone());

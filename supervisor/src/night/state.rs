@@ -325,7 +325,12 @@ mod tests {
         let state = full();
         assert_eq!(state.running, None);
         assert_eq!(
-            (state.counts.applied, state.counts.rejected, state.counts.skipped, state.counts.failed),
+            (
+                state.counts.applied,
+                state.counts.rejected,
+                state.counts.skipped,
+                state.counts.failed
+            ),
             (1, 1, 1, 1)
         );
         state.save(&path).unwrap();
@@ -346,7 +351,12 @@ mod tests {
             // Put aside: the next start has nothing to complain of.
             assert_eq!(State::load(&path), (State::default(), None));
         }
-        for wrong in [&b"{\"format\":2}"[..], b"\xff\xff", b"[]", b"{\"format\":1,\"other\":1}"] {
+        for wrong in [
+            &b"{\"format\":2}"[..],
+            b"\xff\xff",
+            b"[]",
+            b"{\"format\":1,\"other\":1}",
+        ] {
             std::fs::write(&path, wrong).unwrap();
             assert!(State::load(&path).1.is_some());
         }

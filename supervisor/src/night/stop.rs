@@ -61,7 +61,10 @@ mod tests {
         stopper.stop("go on: it was turned off");
         stopper.stop("go on: another reason");
         let endless = std::future::pending::<()>();
-        assert_eq!(stop.unless(endless).await, Err("go on: it was turned off".to_owned()));
+        assert_eq!(
+            stop.unless(endless).await,
+            Err("go on: it was turned off".to_owned())
+        );
         assert_eq!(stop.wanted().await, "go on: it was turned off");
         drop(stopper);
         let late = tokio::time::timeout(std::time::Duration::from_millis(50), stop.wanted()).await;

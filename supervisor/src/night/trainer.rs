@@ -122,7 +122,9 @@ pub async fn train(app: &App, job: Job, stop: &mut Stop) -> Result<Outcome, Stri
         (_, Some(Exit::Signal(libc::SIGSYS))) => {
             let call = witness.name_of(pid).await;
             let call = call.unwrap_or_else(|| "not named".to_owned());
-            Err(format!("train: the trainer tried what it may not: system call {call}"))
+            Err(format!(
+                "train: the trainer tried what it may not: system call {call}"
+            ))
         }
         (_, Some(Exit::Signal(libc::SIGBUS))) => {
             Err("train: bytes of the model or of the data set cannot be read".to_owned())
@@ -285,7 +287,10 @@ impl Running<'_> {
             }
             Ok(FromTrainer::Done(outcome)) => self.leave(Ok(outcome)),
             Ok(FromTrainer::Stopped { step, saved }) => {
-                let why = self.stopping.take().map_or("it was ended from outside".to_owned(), |(why, _)| why);
+                let why = self
+                    .stopping
+                    .take()
+                    .map_or("it was ended from outside".to_owned(), |(why, _)| why);
                 let kept = if saved { "kept" } else { "not kept" };
                 self.leave(Err(format!("{why}: {step} steps were done and are {kept}")));
             }
@@ -339,7 +344,10 @@ impl Running<'_> {
             self.rows.1 = now;
         }
         if overdue(silent, self.silence, computes) {
-            self.kill(format!("train: the trainer gave no answer for {} s", silent.as_secs()));
+            self.kill(format!(
+                "train: the trainer gave no answer for {} s",
+                silent.as_secs()
+            ));
         } else if let Some((why, since)) = &self.stopping {
             if since.elapsed() > STOP {
                 let why = format!("{why}: it did not end in time and was killed");
@@ -372,7 +380,11 @@ impl Running<'_> {
         let pause = busy || rung != Rung::Normal;
         if pause != self.paused {
             self.paused = pause;
-            self.send(if pause { &ToTrainer::Pause } else { &ToTrainer::Resume });
+            self.send(if pause {
+                &ToTrainer::Pause
+            } else {
+                &ToTrainer::Resume
+            });
             self.show();
         }
     }
@@ -381,4 +393,3 @@ impl Running<'_> {
 fn short(text: &str) -> String {
     text.chars().take(REASON).collect()
 }
-

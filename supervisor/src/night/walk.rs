@@ -84,7 +84,9 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
         && let Some((what, when)) = app.night.with(|state| state.rejected.clone())
         && what == fingerprint
     {
-        return skipped(format!("there is nothing new since the night of {when}, whose adapter was rejected"));
+        return skipped(format!(
+            "there is nothing new since the night of {when}, whose adapter was rejected"
+        ));
     }
     let outcome = train(app, &work, stop).await?;
     app.night.at(NightStage::Measuring);
@@ -100,7 +102,10 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
             adapters::reject(app, work.files.adapter()?, name.clone(), figures).await?;
             let began = began.to_string();
             remember(app, move |state| state.rejected = Some((fingerprint, began))).await?;
-            NightResult::Rejected { adapter: name, reason }
+            NightResult::Rejected {
+                adapter: name,
+                reason,
+            }
         }
     };
     // Whatever becomes of the files, this training is over.
@@ -119,7 +124,9 @@ fn free(app: &App) -> Option<u64> {
 
 /// What a training is made from, as one text: the examples, the model, what was in use, and how.
 fn fingerprint(app: &App, unfinished: &Unfinished) -> String {
-    let Unfinished { base, data, before, .. } = unfinished;
+    let Unfinished {
+        base, data, before, ..
+    } = unfinished;
     let how = serde_json::to_string(&app.config.training.how).unwrap_or_default();
     Digest::of(format!("{base} {data} {before:?} {how}").as_bytes()).to_string()
 }
@@ -162,7 +169,11 @@ async fn goes_on(app: &App, files: &Files, base: Digest) -> Result<Option<Work>,
     }
     app.logs.say("night: goes on with the training of an earlier one");
     let files = files.clone();
-    Ok(Some(Work { base, files, unfinished }))
+    Ok(Some(Work {
+        base,
+        files,
+        unfinished,
+    }))
 }
 
 async fn away<T: Send + 'static>(
@@ -191,7 +202,10 @@ async fn choose(
         choice: app.config.training.choice.clone(),
     };
     let chosen = stop
-        .unless(app.orders.data_set(GATEWAY, order, vec![data.into(), gate.into()], CHOICE))
+        .unless(
+            app.orders
+                .data_set(GATEWAY, order, vec![data.into(), gate.into()], CHOICE),
+        )
         .await;
     let answer = given_up(app, chosen)??;
     let at = match answer.outcome {
@@ -231,7 +245,11 @@ async fn choose(
     let kept = unfinished.clone();
     remember(app, move |state| state.unfinished = Some(kept)).await?;
     let files = files.clone();
-    Ok(Ok(Work { base, files, unfinished }))
+    Ok(Ok(Work {
+        base,
+        files,
+        unfinished,
+    }))
 }
 
 /// What came of work for which the gateway was asked; where the night is to end, the gateway gives it up.
@@ -336,7 +354,9 @@ async fn measured(
     };
     let limit = Duration::from_secs(MEASURE_S.into()) + MEASURE_SLACK;
     let examples = work.files.gate()?.into();
-    let answer = stop.unless(app.orders.measure(GATEWAY, order, examples, limit)).await;
+    let answer = stop
+        .unless(app.orders.measure(GATEWAY, order, examples, limit))
+        .await;
     given_up(app, answer)??.outcome
 }
 

@@ -83,7 +83,10 @@ impl Sums {
     /// What came since `earlier`; all of it, where that was counted by somebody else.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        if self.answers < earlier.answers || self.judged < earlier.judged || self.corrected < earlier.corrected {
+        if self.answers < earlier.answers
+            || self.judged < earlier.judged
+            || self.corrected < earlier.corrected
+        {
             return self;
         }
         Self {
@@ -134,7 +137,11 @@ impl Sample {
         let count = count as f64;
         let mean = sum / count;
         let variance = ((squared - sum * mean) / (count - 1.0)).max(0.0);
-        Self { count, mean, variance }
+        Self {
+            count,
+            mean,
+            variance,
+        }
     }
 
     /// Welch's t: how many standard errors `self` lies above `other`.
@@ -213,13 +220,19 @@ mod tests {
     fn a_clear_fall_is_seen_and_a_small_or_uncertain_one_is_not() {
         let before = sums(&around(0.7, 200), &[]);
         let said = worse(&before, &sums(&around(0.5, 100), &[])).unwrap();
-        assert!(said.contains("confidence of answers fell from 0.700 (of 200) to 0.500 (of 100)"), "{said}");
+        assert!(
+            said.contains("confidence of answers fell from 0.700 (of 200) to 0.500 (of 100)"),
+            "{said}"
+        );
         // Certain, and too small to matter.
         let many = sums(&around(0.7, 100_000), &[]);
         assert_eq!(worse(&many, &sums(&around(0.67, 100_000), &[])), None);
         // Large, and of too few.
         assert_eq!(worse(&before, &sums(&around(0.3, 39), &[])), None);
-        assert_eq!(worse(&sums(&around(0.9, 39), &[]), &sums(&around(0.3, 500), &[])), None);
+        assert_eq!(
+            worse(&sums(&around(0.9, 39), &[]), &sums(&around(0.3, 500), &[])),
+            None
+        );
         // Better.
         assert_eq!(worse(&before, &sums(&around(0.8, 500), &[])), None);
     }
@@ -234,7 +247,11 @@ mod tests {
             corrected: 30,
             ..good
         };
-        assert!(worse(&good, &corrected).unwrap().contains("with a correction rose from 0.000"));
+        assert!(
+            worse(&good, &corrected)
+                .unwrap()
+                .contains("with a correction rose from 0.000")
+        );
         assert_eq!(worse(&corrected, &good), None);
     }
 
@@ -274,12 +291,30 @@ mod tests {
         };
         assert!(Sums::of(&good).is_some());
         for wrong in [
-            Quality { confidence: 11.0, ..good.clone() },
-            Quality { confidence: f64::NAN, ..good.clone() },
-            Quality { confidence_squared: 8.0, ..good.clone() },
-            Quality { score: -1.0, ..good.clone() },
-            Quality { corrected: 3, ..good.clone() },
-            Quality { answers: u64::MAX, ..good.clone() },
+            Quality {
+                confidence: 11.0,
+                ..good.clone()
+            },
+            Quality {
+                confidence: f64::NAN,
+                ..good.clone()
+            },
+            Quality {
+                confidence_squared: 8.0,
+                ..good.clone()
+            },
+            Quality {
+                score: -1.0,
+                ..good.clone()
+            },
+            Quality {
+                corrected: 3,
+                ..good.clone()
+            },
+            Quality {
+                answers: u64::MAX,
+                ..good.clone()
+            },
         ] {
             assert_eq!(Sums::of(&wrong), None, "{wrong:?}");
         }

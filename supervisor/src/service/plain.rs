@@ -81,7 +81,7 @@ fn take(machine: &mut Machine, now: Duration, order: Order, stopped: &mut Vec<on
             stopped.push(told);
         }
         Order::Reload(told) => drop(told.send(())),
-        Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Notice => {}
+        Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Night(_) | Order::Notice => {}
     }
 }
 

@@ -107,7 +107,9 @@ impl Running {
         self.measuring.retain(|(_, told)| !told.is_closed());
         self.ordered += 1;
         let seq = self.ordered;
-        let Some(message) = message(seq, &order) else { return };
+        let Some(message) = message(seq, &order) else {
+            return;
+        };
         let files: Vec<_> = match &order {
             NightOrder::DataSet(_, files, _) => files.iter().map(AsRawFd::as_raw_fd).collect(),
             NightOrder::Measure(_, examples, _) => vec![examples.as_raw_fd()],
