@@ -122,13 +122,14 @@ fn free(app: &App) -> Option<u64> {
     Some(found.blocks_available() as u64 * found.fragment_size() as u64)
 }
 
-/// What a training is made from, as one text: the examples, the model, what was in use, and how.
+/// What an adapter is made from and held to: the examples, the model, what was in use, how, and the gate.
 fn fingerprint(app: &App, unfinished: &Unfinished) -> String {
     let Unfinished {
         base, data, before, ..
     } = unfinished;
     let how = serde_json::to_string(&app.config.training.how).unwrap_or_default();
-    Digest::of(format!("{base} {data} {before:?} {how}").as_bytes()).to_string()
+    let margins = app.config.training.margins;
+    Digest::of(format!("{base} {data} {before:?} {how} {margins:?}").as_bytes()).to_string()
 }
 
 /// The primary's model, once it and the gateway serve.
