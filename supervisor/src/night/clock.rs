@@ -3,24 +3,14 @@
 //! A night belongs to a local date, and is due at one instant: the night's hour of that date. An hour that the clocks
 //! skip is due when it would have been over, one that comes twice is due the first time. Which date was the last one to
 //! have its night is remembered on disk, so that neither a clock that goes back nor a start gives one date two nights.
-//! All of this is [`look`], which is pure; [`Alarm`] only says when to look.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! All of this is [`look`], which is pure; whoever asks does so every few seconds, whatever the clock does in between.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
-use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 /// How long after its hour a night still begins by the clock, whatever the machine does; after that it was missed.
 const PUNCTUAL: SignedDuration = SignedDuration::from_mins(10);
-/// Each full minute.
-const EVERY_MINUTE: &str = "0 * * * * *";
-/// The scheduler keeps the next minute as an instant: set back, the clock would keep it silent until then. After so long
-/// without a word it is made anew.
-const SILENT: Duration = Duration::from_secs(150);
 
 /// What a look at the clock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,41 +71,6 @@ pub fn next(now: Timestamp, zone: &TimeZone, hour: u8, last: Option<Date>) -> Op
     let date = last.filter(|last| *last > date).unwrap_or(date);
     let at = instant(date.tomorrow().ok()?, hour, zone)?;
     Some(at.display_with_offset(zone.to_offset(at)).to_string())
-}
-
-/// Says each minute that it is time to look; not armed before it is first waited for.
-#[derive(Default)]
-pub struct Alarm {
-    minute: Arc<Notify>,
-    scheduler: Option<JobScheduler>,
-}
-
-impl Alarm {
-    /// Waits for the next full minute, or a little longer.
-    pub async fn wait(&mut self) {
-        if self.scheduler.is_none() {
-            // Without it the limit below is the beat.
-            self.scheduler = self.arm().await.ok();
-        }
-        let heard = tokio::time::timeout(SILENT, self.minute.notified()).await;
-        if heard.is_err()
-            && let Some(mut old) = self.scheduler.take()
-        {
-            let _ = old.shutdown().await;
-        }
-    }
-
-    async fn arm(&self) -> Result<JobScheduler, JobSchedulerError> {
-        let scheduler = JobScheduler::new().await?;
-        let minute = Arc::clone(&self.minute);
-        let job = Job::new_async(EVERY_MINUTE, move |_, _| {
-            let minute = Arc::clone(&minute);
-            Box::pin(async move { minute.notify_one() })
-        })?;
-        scheduler.add(job).await?;
-        scheduler.start().await?;
-        Ok(scheduler)
-    }
 }
 
 #[cfg(test)]
@@ -228,15 +183,6 @@ mod tests {
             named("2026-06-01T23:00:00Z", "2026-06-02").as_deref(),
             Some("2026-06-03T02:00:00+02:00")
         );
-    }
-
-    #[tokio::test]
-    async fn the_alarm_says_each_minute_that_it_is_time() {
-        let mut alarm = Alarm::default();
-        alarm.scheduler = Some(alarm.arm().await.unwrap());
-        tokio::time::timeout(Duration::from_secs(65), alarm.minute.notified())
-            .await
-            .unwrap();
     }
 
     proptest! {

@@ -36,7 +36,7 @@ use sarai_wire::night::{GateFigures, Night, NightResult, NightStage};
 
 use crate::app::{App, Shared};
 use crate::problems::{Problems, lock};
-use clock::{Alarm, Look};
+use clock::Look;
 use files::Files;
 use state::State;
 use stop::{Stop, Stopper};
@@ -48,6 +48,9 @@ const TAKEN_BACK: &str = "night taken back";
 const MEMORY: &str = "night memory";
 /// How long nothing may have been asked before a night that was missed is caught up.
 const IDLE: Duration = Duration::from_secs(300);
+
+/// Time between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What had a night begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,9 +205,9 @@ fn enabled(app: &Shared) -> bool {
 
 /// Begins a night at each hour, and catches a missed one up, until the supervisor ends.
 pub async fn run(app: App) {
-    let mut alarm = Alarm::default();
+    let mut beat = crate::tasks::beat(LOOK);
     loop {
-        alarm.wait().await;
+        beat.tick().await;
         let last = app.night.with(|state| state.last);
         let (zone, hour) = (&app.config.zone, app.config.night_hour);
         let date = match clock::look(Timestamp::now(), app.oldest, zone, hour, last) {

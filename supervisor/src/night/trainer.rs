@@ -177,7 +177,11 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
     }
     let (now, size) = (Instant::now(), base.metadata()?.len());
     let budget = Duration::from_secs(config.time_budget_seconds.into());
-    let start = ToTrainer::Start(Box::new(TrainerStart { base: sha256, config }));
+    let start = ToTrainer::Start(Box::new(TrainerStart {
+        base: sha256,
+        config,
+        initial: None,
+    }));
     let files = [&base, &data, &output, &a, &b].map(AsRawFd::as_raw_fd);
     birth::send(ours.as_fd(), &start, &files).map_err(io::Error::other)?;
     // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.

@@ -90,7 +90,7 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
     }
     let outcome = train(app, &work, stop).await?;
     app.night.at(NightStage::Measuring);
-    let figures = measure(app, &work, &outcome, stop).await?;
+    let figures = measure(app, &work, &outcome, began, stop).await?;
     app.night.at(NightStage::Applying);
     let name = name(app, began);
     let decided = gate::decide(&app.config.training.margins, &figures);
@@ -316,10 +316,16 @@ async fn train(app: &App, work: &Work, stop: &mut Stop) -> Result<Outcome, Strin
 }
 
 /// Measures what is in use and the new adapter, which the engine loads for that.
-async fn measure(app: &App, work: &Work, outcome: &Outcome, stop: &mut Stop) -> Result<GateFigures, String> {
+async fn measure(
+    app: &App,
+    work: &Work,
+    outcome: &Outcome,
+    began: Timestamp,
+    stop: &mut Stop,
+) -> Result<GateFigures, String> {
     let candidate = Adapter {
         digest: outcome.sha256.clone(),
-        version: "candidate".to_owned(),
+        version: version(began),
     };
     let load = AdapterOrder::Load { adapter: candidate };
     if !engines::order(app, PRIMARY, load, Some(work.files.adapter()?.into())).await? {
@@ -373,7 +379,7 @@ async fn apply(
     let sequence = app.night.with(|state| state.sequence) + 1;
     let label = Label {
         name: name.clone(),
-        version: began.strftime("%Y.%m.%d-%H%M").to_string(),
+        version: version(began),
         sequence,
         base: work.base,
     };
@@ -402,6 +408,11 @@ async fn apply(
     app.logs
         .say(&format!("night: {name} is in use: {}", gate::shown(figures)));
     Ok(NightResult::Applied { adapter: name })
+}
+
+/// Its adapter's version: what is measured is already called what it will be.
+fn version(began: Timestamp) -> String {
+    began.strftime("%Y.%m.%d-%H%M%S").to_string()
 }
 
 /// A name that nothing in the store has.
