@@ -326,7 +326,8 @@ mod tests {
         let later = earlier.and(sums(&around(0.9, 5), &[]));
         let new = later.since(earlier);
         assert_eq!((new.answers, new.judged), (5, 0));
-        assert!((new.confidence - 4.5).abs() < 1e-9);
+        // 0.7 to 1.0, and 1.1 cut to 1.
+        assert!((new.confidence - 4.4).abs() < 1e-9);
         let anew = sums(&around(0.9, 5), &[]);
         assert_eq!(anew.since(earlier), anew);
     }
