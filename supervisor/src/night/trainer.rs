@@ -59,6 +59,8 @@ pub struct Job {
     pub output: File,
     /// Its checkpoints.
     pub checkpoints: [File; 2],
+    /// The adapter in use, which it goes on from, as verified; and its SHA-256.
+    pub initial: Option<(String, OwnedFd)>,
     /// How.
     pub config: TrainingConfig,
 }
@@ -148,6 +150,7 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
         data,
         output,
         checkpoints: [a, b],
+        initial,
         mut config,
     } = job;
     let cpus = u32::try_from(app.cores.house.len()).unwrap_or(u32::MAX).max(1);
@@ -180,9 +183,10 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
     let start = ToTrainer::Start(Box::new(TrainerStart {
         base: sha256,
         config,
-        initial: None,
+        initial: initial.as_ref().map(|(sha256, _)| sha256.clone()),
     }));
-    let files = [&base, &data, &output, &a, &b].map(AsRawFd::as_raw_fd);
+    let mut files: Vec<_> = [&base, &data, &output, &a, &b].map(AsRawFd::as_raw_fd).into();
+    files.extend(initial.as_ref().map(|(_, file)| file.as_raw_fd()));
     birth::send(ours.as_fd(), &start, &files).map_err(io::Error::other)?;
     // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
     let birth = unsafe { AsyncFd::register(ours) }?;

@@ -284,12 +284,15 @@ async fn train(app: &App, work: &Work, stop: &mut Stop) -> Result<Outcome, Strin
         let files = work.files.clone();
         away(move || files.train()).await?
     };
+    // What earlier nights taught is where this one begins; replay alone would not bring it back.
+    let initial = adapters::for_birth(app, PRIMARY, work.base).await;
     let job = Job {
         base: model.verified.file,
         sha256: work.base.to_string(),
         data: work.files.data()?,
         output,
         checkpoints,
+        initial: initial.map(|(adapter, file)| (adapter.digest, file)),
         config: app.config.training.how.clone(),
     };
     let outcome = trainer::train(app, job, stop).await?;

@@ -124,11 +124,11 @@ struct Shared {
     /// Adapters besides the one in use.
     loaded: Mutex<Vec<String>>,
     scoring_held: AtomicBool,
-    /// Texts scored and answers generated at this moment, and most at once.
+    /// Texts being scored at this moment, and most at once.
     at_once: (AtomicUsize, AtomicUsize),
 }
 
-/// Something is computed.
+/// A text is scored.
 struct Computing<'a>(&'a Shared);
 
 impl<'a> Computing<'a> {
@@ -269,7 +269,7 @@ impl Engine {
         self.shared.loaded.lock().unwrap().push(digest.into());
     }
 
-    /// Most that it computed at once.
+    /// Most texts that it scored at once.
     pub fn most_at_once(&self) -> usize {
         self.shared.at_once.1.load(Ordering::SeqCst)
     }
@@ -357,7 +357,7 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                 }
             }
             Request::Score(score) => {
-                let _computing = Computing::begin(shared);
+                let computing = Computing::begin(shared);
                 shared.scored.lock().unwrap().push(score.clone());
                 let waits = Some(Duration::from_millis(5));
                 stream.set_read_timeout(waits).unwrap();
@@ -371,6 +371,8 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                     }
                 }
                 stream.set_read_timeout(None).unwrap();
+                // Whoever hears the answer may ask for the next at once.
+                drop(computing);
                 let too_long = score.text.contains(TOO_LONG).then(|| sarai_wire::engine::Error {
                     kind: ErrorKind::ContextLength,
                     message: "too long".into(),
@@ -400,7 +402,6 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
                 }
             }
             Request::Generate(request) => {
-                let _computing = Computing::begin(shared);
                 shared.asked.lock().unwrap().push(request.clone());
                 if let Some(error) = shared.refusal(&request.apply) {
                     if frame::write(&mut stream, &Event::Error(error)).is_err() {
