@@ -13,6 +13,5 @@ mod debug_shell;
 mod firstboot;
 mod ladder;
 mod memory;
-mod nights;
 mod sandbox;
 mod ssh;
