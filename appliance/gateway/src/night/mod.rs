@@ -20,14 +20,15 @@ mod suite;
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use sarai_wire::birth::FromGateway;
 use sarai_wire::night::{
     DATA_SET_FILES, DataSetAnswer, DataSetOrder, DataSetOutcome, MeasureAnswer, MeasureOrder,
 };
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::house::House;
 
@@ -64,27 +65,38 @@ impl Woken {
 /// The orders of the night.
 pub struct Night {
     house: Arc<House>,
-    /// Whose turn it is: one order at a time.
-    turn: Arc<Mutex<()>>,
+    /// What is ordered, to be done one after the other.
+    orders: UnboundedSender<Order>,
     wake: watch::Sender<()>,
-    told: UnboundedSender<FromGateway>,
 }
+
+/// An order on its way to its answer.
+type Order = Pin<Box<dyn Future<Output = FromGateway> + Send>>;
 
 impl Night {
     /// Nothing is ordered yet; `told` hears the answers.
     pub fn new(house: Arc<House>, told: UnboundedSender<FromGateway>) -> Self {
+        let (orders, mut waiting) = unbounded_channel::<Order>();
+        tokio::spawn(async move {
+            while let Some(order) = waiting.recv().await {
+                // A task of its own: one that panics takes none of the others with it.
+                if let Ok(answer) = tokio::spawn(order).await {
+                    // Nobody listens any more at the very end.
+                    let _ = told.send(answer);
+                }
+            }
+        });
         Self {
             house,
-            turn: Arc::default(),
+            orders,
             wake: watch::Sender::new(()),
-            told,
         }
     }
 
     /// Has a data set made.
     pub fn data_set(&self, seq: u64, order: DataSetOrder, files: Vec<OwnedFd>) {
         let (house, woken) = (Arc::clone(&self.house), self.woken());
-        self.spawn(async move {
+        self.queue(async move {
             let outcome = match <[OwnedFd; DATA_SET_FILES]>::try_from(files) {
                 Ok(files) => data_set::make(house, order, files.map(File::from), woken).await,
                 Err(files) => DataSetOutcome::Failed {
@@ -117,7 +129,7 @@ impl Night {
     /// Has an adapter measured.
     pub fn measure(&self, seq: u64, order: MeasureOrder, mut files: Vec<OwnedFd>) {
         let (house, woken) = (Arc::clone(&self.house), self.woken());
-        self.spawn(async move {
+        self.queue(async move {
             let outcome = match (files.pop(), files.len()) {
                 (Some(file), 0) => match woken.or(measure::measure(&house, order, File::from(file))).await {
                     Some(outcome) => outcome,
@@ -141,16 +153,9 @@ impl Night {
         Woken(self.wake.subscribe())
     }
 
-    fn spawn(&self, work: impl Future<Output = FromGateway> + Send + 'static) {
-        let (turn, told) = (Arc::clone(&self.turn), self.told.clone());
-        tokio::spawn(async move {
-            let answer = {
-                let _turn = turn.lock().await;
-                work.await
-            };
-            // Nobody listens any more at the very end.
-            let _ = told.send(answer);
-        });
+    fn queue(&self, order: impl Future<Output = FromGateway> + Send + 'static) {
+        // Whoever carries them out ends only with the runtime.
+        let _ = self.orders.send(Box::pin(order));
     }
 }
 
