@@ -321,7 +321,8 @@ fn the_fallbacks_context_counts_where_it_serves() {
 }
 
 /// What is measured, so many times, is what the engine says when it is asked directly.
-fn measured(engine: &Engine, times: usize) -> Vec<Measured> {
+/// `exact` is the part by which they may differ: how a prompt falls into batches changes the last digits.
+fn measured(engine: &Engine, times: usize, exact: f64) -> Vec<Measured> {
     let unused = answers(&[("never", 0.9)]);
     let world = world_of(unused, None, &[], |start| start.primary = engine.socket.clone());
     let targets = [
@@ -346,7 +347,7 @@ fn measured(engine: &Engine, times: usize) -> Vec<Measured> {
     for measured in &all {
         assert_eq!((measured.held_out.tokens, measured.held_out.texts), (direct.1, 3));
         let off = (measured.held_out.nll - direct.0).abs();
-        assert!(off <= 1e-4 * direct.0, "{measured:?} {direct:?}");
+        assert!(off <= exact * direct.0, "{measured:?} {direct:?}");
         assert_eq!((measured.general.texts, measured.asked), (20, 32));
         assert!(measured.general.nll.is_finite() && measured.general.nll > 0.0);
     }
@@ -357,7 +358,7 @@ fn measured(engine: &Engine, times: usize) -> Vec<Measured> {
 fn a_measurement_is_what_the_engine_says_and_twice_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::start(folder.path(), "big", 2, 2048);
-    let all = measured(&engine, 2);
+    let all = measured(&engine, 2, 1e-4);
     let (first, second) = (&all[0], &all[1]);
     assert_eq!(first.general.tokens, second.general.tokens);
     assert!((first.general.nll - second.general.nll).abs() <= 1e-4 * first.general.nll);
@@ -371,5 +372,5 @@ fn a_measurement_of_the_real_model_is_what_the_engine_says() {
     let file = File::open(std::env::var_os("SARAI_TEST_MODEL").unwrap()).unwrap();
     let engine = Engine::of(folder.path(), "real", &file, 2048);
     // It is a small model; but one that could answer nothing would measure nothing.
-    assert!(measured(&engine, 1)[0].right >= 8);
+    assert!(measured(&engine, 1, 1e-2)[0].right >= 8);
 }
