@@ -25,12 +25,12 @@ pub fn short() -> Value {
     })
 }
 
-/// A request that runs as long as a tiny model can be made to.
+/// A request that runs as long as a tiny model can be made to: most of its context.
 pub fn long() -> Value {
     json!({
         "model": "sarai",
         "messages": [{"role": "user", "content": "tell me everything"}],
-        "max_tokens": 500,
+        "max_tokens": 1800,
         "temperature": 1.0,
         "reasoning_effort": "high",
     })

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,7 @@ pub struct Vm {
     /// Port of this host that leads to the guest's 22.
     pub ssh: u16,
     folder: tempfile::TempDir,
+    on: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -192,6 +193,7 @@ impl Vm {
             port,
             ssh,
             folder,
+            on: Instant::now(),
         })
     }
 
@@ -224,7 +226,7 @@ impl Vm {
                     "time is up"
                 };
                 let tail = String::from_utf8_lossy(&screen[screen.len().saturating_sub(4000)..]).into_owned();
-                bail!("{why} before the console showed {text:?} ({deadline:?}); it ends with:\n{tail}");
+                bail!("the console ends with:\n{tail}\n{why} before it showed {text:?} ({deadline:?})");
             }
             state = self
                 .console
@@ -372,6 +374,17 @@ impl Vm {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Time since power-on.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.on.elapsed()
+    }
+
+    /// How the emulator ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.qemu.try_wait().context("look after QEMU")
     }
 
     /// Cuts the power now.

@@ -20,6 +20,8 @@ pub const BOOT: Duration = Duration::from_secs(600);
 const STILL: Duration = Duration::from_secs(120);
 /// A kernel that is alive says so within that.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Before that its watchdog does not restart a machine on its way up.
+const WATCHDOG: Duration = Duration::from_secs(180);
 /// From the order to the end.
 pub const OFF: Duration = Duration::from_secs(120);
 /// One command at the prompt.
@@ -63,8 +65,8 @@ pub struct Booted {
 /// Powers on and waits for the prompt. Gives where on the screen that ends.
 ///
 /// A console that stays as it is for long is asked why. Where the kernel answers, processes wait for something, and
-/// what they wait for is part of the error in the end. Where it does not even take an interrupt, the emulated machine
-/// stands still: that is said, and it is powered on anew, once.
+/// what they wait for is part of the error in the end. Where the fault is the emulator's, that is said, and the
+/// machine is powered on anew, once.
 fn to_the_prompt(machine: &Machine) -> Result<(Vm, usize)> {
     let mut vm = Vm::boot(machine)?;
     let (mut begun, mut again) = (Instant::now(), false);
@@ -74,34 +76,69 @@ fn to_the_prompt(machine: &Machine) -> Result<(Vm, usize)> {
             Ok(end) => return Ok((vm, end)),
             Err(late) => late,
         };
-        if vm.screen().len() > seen && begun.elapsed() < BOOT {
+        if vm.screen().len() > seen && begun.elapsed() < BOOT && vm.ended()?.is_none() {
             continue;
         }
-        // There is nobody to ask once the machine has ended.
-        let Ok(answers) = vm.kernel_answers(ANSWER) else {
-            return Err(late);
-        };
-        if !answers && !again {
-            let registers = vm.qmp(
-                "human-monitor-command",
-                &json!({"command-line": "info registers -a"}),
-            )?;
-            eprintln!(
-                "the emulated machine stands still and is powered on anew; it ended with:\n{}\n{}",
-                vm.tail(),
-                registers.as_str().unwrap_or_default()
-            );
-            vm = Vm::boot(machine)?;
-            (begun, again) = (Instant::now(), true);
-        } else if begun.elapsed() >= BOOT {
-            // Blocked tasks, and what each CPU does.
-            for key in ['w', 'l'] {
-                vm.sysrq(key)?;
-                std::thread::sleep(Duration::from_secs(5));
+        match silence(&mut vm)? {
+            Silence::Emulator(fault) if !again => {
+                eprintln!(
+                    "{fault}; the machine is powered on anew; it ended with:\n{}",
+                    vm.tail()
+                );
+                vm = Vm::boot(machine)?;
+                (begun, again) = (Instant::now(), true);
             }
-            return Err(late.context(vm.tail()));
+            Silence::Emulator(fault) | Silence::Ended(fault) => return Err(late.context(fault)),
+            Silence::Waiting if begun.elapsed() < BOOT => {}
+            Silence::Waiting => {
+                // Blocked tasks, and what each CPU does.
+                for key in ['w', 'l'] {
+                    vm.sysrq(key)?;
+                    std::thread::sleep(Duration::from_secs(5));
+                }
+                return Err(late.context(vm.tail()));
+            }
         }
     }
+}
+
+/// Why nothing is heard of a machine.
+enum Silence {
+    /// Its kernel lives; processes wait.
+    Waiting,
+    /// It is off, and its kernel had said that it would be, or its watchdog had the time to.
+    Ended(String),
+    /// What the emulator did, which no machine of metal would.
+    Emulator(String),
+}
+
+fn silence(vm: &mut Vm) -> Result<Silence> {
+    // What QEMU ends with reaches its console a moment before it is gone.
+    std::thread::sleep(Duration::from_secs(1));
+    if let Some(status) = vm.ended()? {
+        let fault = format!("QEMU ended with {status} after {:?}", vm.age());
+        let screen = vm.screen();
+        let announced = ["reboot: ", "Kernel panic"]
+            .iter()
+            .any(|said| screen.contains(said));
+        return Ok(if !status.success() || !announced && vm.age() < WATCHDOG {
+            Silence::Emulator(fault)
+        } else {
+            Silence::Ended(fault)
+        });
+    }
+    let registers = json!({"command-line": "info registers -a"});
+    Ok(match vm.kernel_answers(ANSWER) {
+        Ok(true) => Silence::Waiting,
+        Ok(false) => Silence::Emulator(match vm.qmp("human-monitor-command", &registers) {
+            Ok(shown) => format!(
+                "the emulated machine takes no interrupt: {}",
+                shown.as_str().unwrap_or_default()
+            ),
+            Err(e) => format!("the emulated machine takes no interrupt and its monitor no order: {e:#}"),
+        }),
+        Err(e) => Silence::Emulator(format!("QEMU's monitor takes no order: {e:#}")),
+    })
 }
 
 impl Booted {
