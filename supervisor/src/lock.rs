@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};

@@ -17,9 +17,8 @@ use sarai_tests::measure::figures::{Figure, Figures, Promise};
 use sarai_tests::measure::{machine, median, quantile};
 use sarai_tests::model::Artifact;
 use sarai_tests::tree;
-use sarai_wire::adapter::Apply;
 use sarai_wire::birth::{self, EngineParams, EngineStart, FromEngine, ToEngine};
-use sarai_wire::engine::{Done, Event, Generate, Message, Request, Role, Sampling};
+use sarai_wire::engine::{Done, Event, Generate, Message, Request, Role};
 use sarai_wire::frame;
 
 /// Context of one request, tokens.
@@ -184,13 +183,7 @@ fn ask(socket: &Path, round: usize) -> Result<Done> {
             content,
         }],
         max_tokens: Some(TOKENS),
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: 0,
-        prefix: String::new(),
-        constraint: None,
-        guess: String::new(),
-        apply: Apply::InUse,
+        ..Generate::default()
     };
     frame::write(&mut stream, &Request::Generate(generate))?;
     loop {

@@ -113,6 +113,11 @@ pub fn peak(pid: i32) -> Result<u64> {
     bytes(pid, "VmHWM")
 }
 
+/// Resident memory that is no file's, bytes.
+pub fn anonymous(pid: i32) -> Result<u64> {
+    bytes(pid, "RssAnon")
+}
+
 fn bytes(pid: i32, name: &str) -> Result<u64> {
     let text = status_field(pid, name)?;
     let kib: u64 = text

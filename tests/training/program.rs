@@ -33,7 +33,7 @@ pub fn measured(command: &mut Command) -> Result<Ended> {
     while child.try_wait()?.is_none() {
         // Once it has ended there is nothing to be read any more.
         peak = process::peak(pid).unwrap_or(0).max(peak);
-        own = anonymous(pid).unwrap_or(0).max(own);
+        own = process::anonymous(pid).unwrap_or(0).max(own);
         thread::sleep(LOOK);
     }
     let output = child.wait_with_output()?;
@@ -48,12 +48,6 @@ pub fn measured(command: &mut Command) -> Result<Ended> {
         peak,
         own,
     })
-}
-
-fn anonymous(pid: i32) -> Result<u64> {
-    let text = process::status_field(pid, "RssAnon")?;
-    let kib: u64 = text.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
 }
 
 /// The trainer on files of a folder: `data.jsonl` and `config.toml` in, `adapter.gguf` and its report out.

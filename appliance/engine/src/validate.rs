@@ -238,7 +238,7 @@ pub fn check_least_length(at_least: usize, context: u32) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::engine::{Message, Role, Sampling};
+    use sarai_wire::engine::{Message, Role};
 
     fn good() -> Generate {
         Generate {
@@ -248,14 +248,7 @@ mod tests {
                 role: Role::User,
                 content: "hi".into(),
             }],
-            max_tokens: None,
-            sampling: Sampling::default(),
-            stop: Vec::new(),
-            top_logprobs: 0,
-            prefix: String::new(),
-            constraint: None,
-            guess: String::new(),
-            apply: Apply::InUse,
+            ..Generate::default()
         }
     }
 

@@ -343,16 +343,21 @@ fn a_checkpoint_belongs_to_the_adapter_it_began_from() {
     assert_eq!((prepared.resumed, prepared.continued), (step, true));
     drop(second.socket);
     second.trainer.join().unwrap().unwrap();
-    let third = Supervisor::with(second.files, slow);
-    third.start(long);
+    neither_is_gone_on_from(second.files, long);
+}
+
+/// Both checkpoints of these files belong to another setting than `config`: it begins anew, and says so.
+fn neither_is_gone_on_from(files: [File; FILES], config: TrainingConfig) {
+    let heir = Supervisor::with(files, slow);
+    heir.start(config);
     for _ in 0..2 {
         assert!(
-            matches!(third.news(), FromTrainer::Note { text } if text.contains("it belongs to another setting"))
+            matches!(heir.news(), FromTrainer::Note { text } if text.contains("it belongs to another setting"))
         );
     }
-    assert_eq!(third.ready().resumed, 0);
-    drop(third.socket);
-    third.trainer.join().unwrap().unwrap();
+    assert_eq!(heir.ready().resumed, 0);
+    drop(heir.socket);
+    heir.trainer.join().unwrap().unwrap();
 }
 
 #[test]
@@ -391,17 +396,7 @@ fn it_stands_still_goes_on_and_stops_as_it_is_told_and_its_heir_goes_on() {
     drop(second.socket);
     assert!(second.trainer.join().unwrap().unwrap());
 
-    let third = Supervisor::with(second.files, slow);
-    let other = TrainingConfig { seed: 1, ..long };
-    third.start(other);
-    for _ in 0..2 {
-        assert!(
-            matches!(third.news(), FromTrainer::Note { text } if text.contains("it belongs to another setting"))
-        );
-    }
-    assert_eq!(third.ready().resumed, 0);
-    drop(third.socket);
-    third.trainer.join().unwrap().unwrap();
+    neither_is_gone_on_from(second.files, TrainingConfig { seed: 1, ..long });
 }
 
 #[test]

@@ -107,13 +107,8 @@ pub fn main() -> ExitCode {
 fn run(given: &Training) -> Result<ExitCode> {
     let begin = Instant::now();
     let config = settings(given)?;
-    let base = open(&given.base)?;
-    let base_digest = digest(&base).with_context(|| format!("read {}", given.base.display()))?;
-    let initial = given.initial.as_deref().map(open).transpose()?;
-    let initial_digest = match (&initial, &given.initial) {
-        (Some(file), Some(path)) => Some(digest(file).with_context(|| format!("read {}", path.display()))?),
-        _ => None,
-    };
+    let (base, base_digest) = open_hashed(&given.base)?;
+    let (initial, initial_digest) = given.initial.as_deref().map(open_hashed).transpose()?.unzip();
     let output = Aside::new(&given.output)?;
     let checkpoints = given.checkpoint.as_deref().map(checkpoint_paths);
     let files = Files {
@@ -232,8 +227,15 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// The same, with its SHA-256, lower-case hex.
+pub fn open_hashed(path: &Path) -> Result<(File, String)> {
+    let file = open(path)?;
+    let digest = digest(&file).with_context(|| format!("read {}", path.display()))?;
+    Ok((file, digest))
+}
+
 /// SHA-256 of a file, lower-case hex.
-pub fn digest(file: &File) -> io::Result<String> {
+fn digest(file: &File) -> io::Result<String> {
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 1024 * 1024];
     let mut file = file;

@@ -11,7 +11,7 @@ use sarai_trainer::{lora_file, merge};
 use sha2::{Digest as _, Sha256};
 
 use crate::aside::Aside;
-use crate::hand::{digest, open};
+use crate::hand::{open, open_hashed};
 
 /// Time between two lines of progress.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -35,8 +35,7 @@ pub struct Merge {
 
 /// Merges as it was told.
 pub fn run(given: &Merge) -> Result<()> {
-    let base = open(&given.base)?;
-    let base_digest = digest(&base).with_context(|| format!("read {}", given.base.display()))?;
+    let (base, base_digest) = open_hashed(&given.base)?;
     let adapter = lora_file::bytes(&open(&given.adapter)?, lora_file::MAX_BYTES)?;
     let adapter_digest = hex(&Sha256::digest(&adapter).into());
     let output = Aside::new(&given.output)?;

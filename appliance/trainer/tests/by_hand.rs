@@ -125,12 +125,12 @@ fn what_was_learned_is_gone_on_from() {
     world.settings("");
     well(&mut world.by_hand("first.gguf"));
     let first = json(&world);
-    well(
-        world
-            .by_hand("second.gguf")
-            .arg("--initial")
-            .arg(world.path("first.gguf")),
-    );
+    let going_on = |output: &str| {
+        let mut command = world.by_hand(output);
+        command.arg("--initial").arg(world.path("first.gguf"));
+        command
+    };
+    well(&mut going_on("second.gguf"));
     let second = json(&world);
     assert_eq!(second["prepared"]["continued"], true);
     assert_eq!(second["notes"], serde_json::json!([]));
@@ -144,12 +144,7 @@ fn what_was_learned_is_gone_on_from() {
     );
     // One of another scale is named, and it begins as without.
     world.settings("alpha = 4.0\n");
-    well(
-        world
-            .by_hand("third.gguf")
-            .arg("--initial")
-            .arg(world.path("first.gguf")),
-    );
+    well(&mut going_on("third.gguf"));
     let third = json(&world);
     assert_eq!(third["prepared"]["continued"], false);
     let note = third["notes"][0].as_str().unwrap();

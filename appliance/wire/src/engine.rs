@@ -27,7 +27,7 @@ pub enum Request {
 
 /// One generation. Sampling fields are already validated by the gateway; the engine validates again and
 /// answers [`ErrorKind::Invalid`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Generate {
     /// Request id, for logs.
     pub id: String,

@@ -148,6 +148,14 @@ impl Likelihood {
 pub struct Quality {
     /// SHA-256 of the adapter; none for answers without one.
     pub adapter: Option<String>,
+    /// What came of them.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+/// Sums over answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
     /// Answers with a confidence.
     pub answers: u64,
     /// Sum of their confidences.
@@ -162,6 +170,48 @@ pub struct Quality {
     pub score_squared: f64,
     /// Those of them with a correction.
     pub corrected: u64,
+}
+
+impl Sums {
+    /// These and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            answers: self.answers + other.answers,
+            confidence: self.confidence + other.confidence,
+            confidence_squared: self.confidence_squared + other.confidence_squared,
+            judged: self.judged + other.judged,
+            score: self.score + other.score,
+            score_squared: self.score_squared + other.score_squared,
+            corrected: self.corrected + other.corrected,
+        }
+    }
+
+    /// What came since `earlier`; all of it, where that was counted by somebody else.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        if self.answers < earlier.answers
+            || self.judged < earlier.judged
+            || self.corrected < earlier.corrected
+        {
+            return self;
+        }
+        Self {
+            answers: self.answers - earlier.answers,
+            confidence: (self.confidence - earlier.confidence).max(0.0),
+            confidence_squared: (self.confidence_squared - earlier.confidence_squared).max(0.0),
+            judged: self.judged - earlier.judged,
+            score: (self.score - earlier.score).max(0.0),
+            score_squared: (self.score_squared - earlier.score_squared).max(0.0),
+            corrected: self.corrected - earlier.corrected,
+        }
+    }
+
+    /// Whether there is anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.answers == 0 && self.judged == 0
+    }
 }
 
 /// What a night is at.

@@ -51,10 +51,6 @@ pub fn status(app: &Shared) -> TrainingStatus {
     }
 }
 
-fn told(app: &Shared) -> Reply {
-    Reply::Training(Box::new(status(app)))
-}
-
 fn refused(why: &str) -> Reply {
     Reply::Error {
         message: format!("failed to {why}"),
@@ -64,14 +60,14 @@ fn refused(why: &str) -> Reply {
 /// [`sarai_wire::control::Request::TrainingStatus`].
 #[must_use]
 pub fn show(app: &Shared) -> Reply {
-    told(app)
+    Reply::Training(Box::new(status(app)))
 }
 
 /// [`sarai_wire::control::Request::TrainingRun`].
 #[must_use]
 pub fn run_now(app: &App) -> Reply {
     match begin(app, Trigger::Admin) {
-        Ok(()) => told(app),
+        Ok(()) => show(app),
         Err(why) => refused(&why),
     }
 }
@@ -84,7 +80,7 @@ pub async fn turn(app: &App, on: bool) -> Reply {
     if !on && let Some(stopper) = &lock(&app.night.inner).stopper {
         stopper.stop("go on: nights were turned off");
     }
-    told(app)
+    show(app)
 }
 
 /// Ends the night that runs, and has it keep what it has; the end of everything follows.

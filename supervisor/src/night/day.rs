@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use sarai_wire::night::Quality;
 
-use super::watch::{self, Sums};
+use super::watch;
 use super::{Inner, TAKEN_BACK, remember};
 use crate::adapters::{self, engines};
 use crate::app::{App, Shared};
@@ -33,7 +33,9 @@ pub fn quality(app: &App, adapters: Vec<Quality>) {
         .seen
         .retain(|adapter, _| adapters.iter().any(|said| said.adapter == *adapter));
     for said in adapters {
-        let Some(sums) = Sums::of(&said) else { continue };
+        let Some(sums) = watch::credible(said.sums) else {
+            continue;
+        };
         let new = sums.since(inner.seen.insert(said.adapter.clone(), sums).unwrap_or_default());
         if new.is_empty() {
             continue;

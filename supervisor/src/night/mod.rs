@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sarai_wire::memory::Rung;
-use sarai_wire::night::{GateFigures, Night, NightResult, NightStage};
+use sarai_wire::night::{GateFigures, Night, NightResult, NightStage, Sums};
 
 use crate::app::{App, Shared};
 use crate::problems::{Problems, lock};
@@ -40,7 +40,6 @@ use clock::Look;
 use files::Files;
 use state::State;
 use stop::{Stop, Stopper};
-use watch::Sums;
 
 /// Topic of an adapter that was taken back.
 const TAKEN_BACK: &str = "night taken back";

@@ -5,10 +5,8 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use sarai_trust::atomic;
-use sarai_wire::night::{NIGHTS, Night, NightCounts, NightResult};
+use sarai_wire::night::{NIGHTS, Night, NightCounts, NightResult, Sums};
 use serde::{Deserialize, Serialize};
-
-use super::watch::Sums;
 
 /// Largest file, bytes.
 const MAX_FILE: u64 = 512 * 1024;

@@ -9,6 +9,7 @@ use sarai_wire::adapter::{Adapter, AdapterOrder, MAX_ADAPTER};
 use sarai_wire::control::ServiceState;
 use sarai_wire::night::{
     DataSetOrder, DataSetOutcome, GateFigures, MAX_DATA_SET, MeasureOrder, Measured, NightResult, NightStage,
+    Sums,
 };
 use sarai_wire::training::Outcome;
 
@@ -16,7 +17,7 @@ use super::files::Files;
 use super::state::{Unfinished, Watched};
 use super::stop::Stop;
 use super::trainer::{self, Job};
-use super::watch::{LEAST_ANSWERS, Sums};
+use super::watch::LEAST_ANSWERS;
 use super::{Trigger, gate, remember};
 use crate::adapters::store::{self, Label};
 use crate::adapters::{self, engines};
@@ -98,6 +99,7 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
     let result = match decided {
         Ok(()) => apply(app, &work, name, &outcome, began, &figures).await?,
         Err(reason) => {
+            drop_candidate(app, &outcome).await;
             let figures = format!("{reason} ({})", gate::shown(&figures));
             adapters::reject(app, work.files.adapter()?, name.clone(), figures).await?;
             let began = began.to_string();
@@ -334,21 +336,22 @@ async fn measure(
     if !engines::order(app, PRIMARY, load, Some(work.files.adapter()?.into())).await? {
         return Err(format!("measure: {PRIMARY} does not serve"));
     }
-    let both: Result<_, String> = async {
+    let both = async {
         let before = measured(app, work, work.unfinished.before.clone(), stop).await?;
         let after = measured(app, work, Some(outcome.sha256.clone()), stop).await?;
         Ok(GateFigures { before, after })
     }
     .await;
-    let keep = both
-        .as_ref()
-        .is_ok_and(|figures| gate::decide(&app.config.training.margins, figures).is_ok());
-    if !keep {
-        let digest = outcome.sha256.clone();
-        // One that cannot be dropped goes when another is loaded.
-        let _ = engines::order(app, PRIMARY, AdapterOrder::Drop { digest }, None).await;
+    if both.is_err() {
+        drop_candidate(app, outcome).await;
     }
     both
+}
+
+/// Has the engine forget an adapter that is not to be used. One that cannot be dropped goes when another is loaded.
+async fn drop_candidate(app: &App, outcome: &Outcome) {
+    let digest = outcome.sha256.clone();
+    let _ = engines::order(app, PRIMARY, AdapterOrder::Drop { digest }, None).await;
 }
 
 async fn measured(

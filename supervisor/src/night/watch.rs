@@ -5,8 +5,7 @@
 //! exceeds [`CLEAR`], which by chance happens less than once in four thousand looks. Looks are few: the numbers must
 //! have grown by half since the last one.
 
-use sarai_wire::night::Quality;
-use serde::{Deserialize, Serialize};
+use sarai_wire::night::Sums;
 
 /// Answers with a confidence that there must be on both sides.
 pub const LEAST_ANSWERS: u64 = 40;
@@ -21,105 +20,35 @@ const SCORE: f64 = 0.15;
 /// By how much the share of judgments that correct must rise, of 1.
 const CORRECTED: f64 = 0.15;
 
-/// Sums over answers of one adapter, or of none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sums {
-    /// Answers with a confidence.
-    pub answers: u64,
-    /// Sum of their confidences.
-    pub confidence: f64,
-    /// Sum of the squares of those.
-    pub confidence_squared: f64,
-    /// Judgments.
-    pub judged: u64,
-    /// Sum of their scores.
-    pub score: f64,
-    /// Sum of the squares of those.
-    pub score_squared: f64,
-    /// Those with a correction.
-    pub corrected: u64,
+/// What the gateway says, where it can be: it is the one who speaks with the LAN.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a count of answers is far below 2^53")]
+pub fn credible(said: Sums) -> Option<Sums> {
+    // A number from 0 to 1 is at least its square. A sum may be off by its rounding.
+    let within = |sum: f64, squared: f64, count: u64| {
+        let slack = 1e-6 * (count as f64 + 1.0);
+        sum.is_finite() && squared >= 0.0 && squared <= sum + slack && sum <= count as f64 + slack
+    };
+    let fits = within(said.confidence, said.confidence_squared, said.answers)
+        && within(said.score, said.score_squared, said.judged)
+        && said.corrected <= said.judged
+        && said.answers.max(said.judged) < 1 << 50;
+    fits.then_some(said)
 }
 
-impl Sums {
-    /// What the gateway says, where it can be: it is the one who speaks with the LAN.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a count of answers is far below 2^53")]
-    pub fn of(said: &Quality) -> Option<Self> {
-        // A number from 0 to 1 is at least its square. A sum may be off by its rounding.
-        let within = |sum: f64, squared: f64, count: u64| {
-            let slack = 1e-6 * (count as f64 + 1.0);
-            sum.is_finite() && squared >= 0.0 && squared <= sum + slack && sum <= count as f64 + slack
-        };
-        let fits = within(said.confidence, said.confidence_squared, said.answers)
-            && within(said.score, said.score_squared, said.judged)
-            && said.corrected <= said.judged
-            && said.answers.max(said.judged) < 1 << 50;
-        fits.then_some(Self {
-            answers: said.answers,
-            confidence: said.confidence,
-            confidence_squared: said.confidence_squared,
-            judged: said.judged,
-            score: said.score,
-            score_squared: said.score_squared,
-            corrected: said.corrected,
-        })
-    }
+fn confidences(sums: &Sums) -> Sample {
+    Sample::of(sums.answers, sums.confidence, sums.confidence_squared)
+}
 
-    /// These and others.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            answers: self.answers + other.answers,
-            confidence: self.confidence + other.confidence,
-            confidence_squared: self.confidence_squared + other.confidence_squared,
-            judged: self.judged + other.judged,
-            score: self.score + other.score,
-            score_squared: self.score_squared + other.score_squared,
-            corrected: self.corrected + other.corrected,
-        }
-    }
+fn scores(sums: &Sums) -> Sample {
+    Sample::of(sums.judged, sums.score, sums.score_squared)
+}
 
-    /// What came since `earlier`; all of it, where that was counted by somebody else.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        if self.answers < earlier.answers
-            || self.judged < earlier.judged
-            || self.corrected < earlier.corrected
-        {
-            return self;
-        }
-        Self {
-            answers: self.answers - earlier.answers,
-            confidence: (self.confidence - earlier.confidence).max(0.0),
-            confidence_squared: (self.confidence_squared - earlier.confidence_squared).max(0.0),
-            judged: self.judged - earlier.judged,
-            score: (self.score - earlier.score).max(0.0),
-            score_squared: (self.score_squared - earlier.score_squared).max(0.0),
-            corrected: self.corrected - earlier.corrected,
-        }
-    }
-
-    /// Whether there is anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.answers == 0 && self.judged == 0
-    }
-
-    fn confidences(&self) -> Sample {
-        Sample::of(self.answers, self.confidence, self.confidence_squared)
-    }
-
-    fn scores(&self) -> Sample {
-        Sample::of(self.judged, self.score, self.score_squared)
-    }
-
-    /// A correction is a one, every other judgment a zero.
-    #[expect(clippy::cast_precision_loss, reason = "a count of answers is far below 2^53")]
-    fn corrections(&self) -> Sample {
-        let count = self.corrected as f64;
-        Sample::of(self.judged, count, count)
-    }
+/// A correction is a one, every other judgment a zero.
+#[expect(clippy::cast_precision_loss, reason = "a count of answers is far below 2^53")]
+fn corrections(sums: &Sums) -> Sample {
+    let count = sums.corrected as f64;
+    Sample::of(sums.judged, count, count)
 }
 
 /// Mean and variance of a sample.
@@ -158,17 +87,17 @@ impl Sample {
 #[must_use]
 pub fn worse(before: &Sums, after: &Sums) -> Option<String> {
     if before.answers.min(after.answers) >= LEAST_ANSWERS {
-        let (was, is) = (before.confidences(), after.confidences());
+        let (was, is) = (confidences(before), confidences(after));
         if was.mean - is.mean >= CONFIDENCE && was.above(&is) >= CLEAR {
             return Some(said("the mean confidence of answers fell", &was, &is));
         }
     }
     if before.judged.min(after.judged) >= LEAST_JUDGED {
-        let (was, is) = (before.scores(), after.scores());
+        let (was, is) = (scores(before), scores(after));
         if was.mean - is.mean >= SCORE && was.above(&is) >= CLEAR {
             return Some(said("the mean score of answers fell", &was, &is));
         }
-        let (was, is) = (before.corrections(), after.corrections());
+        let (was, is) = (corrections(before), corrections(after));
         if is.mean - was.mean >= CORRECTED && is.above(&was) >= CLEAR {
             return Some(said("the share of judgments with a correction rose", &was, &is));
         }
@@ -279,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_not_taken() {
-        let good = Quality {
+        let good = Sums {
             answers: 10,
             confidence: 7.0,
             confidence_squared: 5.5,
@@ -287,36 +216,29 @@ mod tests {
             score: 1.5,
             score_squared: 1.25,
             corrected: 1,
-            adapter: None,
         };
-        assert!(Sums::of(&good).is_some());
+        assert!(credible(good).is_some());
         for wrong in [
-            Quality {
+            Sums {
                 confidence: 11.0,
-                ..good.clone()
+                ..good
             },
-            Quality {
+            Sums {
                 confidence: f64::NAN,
-                ..good.clone()
+                ..good
             },
-            Quality {
+            Sums {
                 confidence_squared: 8.0,
-                ..good.clone()
+                ..good
             },
-            Quality {
-                score: -1.0,
-                ..good.clone()
-            },
-            Quality {
-                corrected: 3,
-                ..good.clone()
-            },
-            Quality {
+            Sums { score: -1.0, ..good },
+            Sums { corrected: 3, ..good },
+            Sums {
                 answers: u64::MAX,
-                ..good.clone()
+                ..good
             },
         ] {
-            assert_eq!(Sums::of(&wrong), None, "{wrong:?}");
+            assert_eq!(credible(wrong), None, "{wrong:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::machine::{Event, Machine, Todo};
 use super::program::{End, Hold, Launch, Program, Said};
-use super::running::{COMPUTING, Computed, LOOK, PING, Running, overdue, receive};
+use super::running::{COMPUTING, Computed, LOOK, PING, Running, Waiting, overdue, receive};
 use super::{Order, ending};
 use crate::app::App;
 use crate::sandbox::denied::Witness;
@@ -247,11 +247,11 @@ impl<P: Program> Driver<P> {
             unreadable: false,
             leaving: None,
             reloading: Vec::new(),
-            easing: Vec::new(),
-            forgetting: Vec::new(),
-            choosing: Vec::new(),
-            measuring: Vec::new(),
-            adapting: Vec::new(),
+            easing: Waiting::default(),
+            forgetting: Waiting::default(),
+            choosing: Waiting::default(),
+            measuring: Waiting::default(),
+            adapting: Waiting::default(),
             ordered: 0,
             second: now,
             packets: 0,
@@ -347,11 +347,11 @@ impl<P: Program> Driver<P> {
                 }
             }
             Ok(Said::Failed { reason, unreadable }) => running.cannot_serve(&reason, unreadable),
-            Ok(Said::Eased(eased)) => running.eased(eased),
-            Ok(Said::Adapter(answer)) => running.adapted(answer),
-            Ok(Said::Forgotten(forgotten)) => running.forgotten(forgotten),
-            Ok(Said::Chosen(answer)) => running.chosen(answer),
-            Ok(Said::Measured(answer)) => running.measured(answer),
+            Ok(Said::Eased(eased)) => running.easing.tell(eased.seq, eased),
+            Ok(Said::Adapter(answer)) => running.adapting.tell(answer.seq, answer),
+            Ok(Said::Forgotten(forgotten)) => running.forgetting.tell(forgotten.seq, forgotten),
+            Ok(Said::Chosen(answer)) => running.choosing.tell(answer.seq, answer),
+            Ok(Said::Measured(answer)) => running.measuring.tell(answer.seq, answer),
             Ok(Said::Noted) => {}
             Ok(Said::Pong(seq)) => {
                 // An answer to a ping that was never sent proves nothing.
@@ -421,30 +421,26 @@ impl<P: Program> Driver<P> {
                 self.end(running);
             }
             Order::Notice => self.tell_news(running),
+            // Whoever waits for one that is dropped, or cannot be sent, learns that at once.
+            Order::Ease(..) | Order::Forget(..) | Order::Adapter(..) | Order::Night(_)
+                if self.machine.state() != ServiceState::Ready => {}
             Order::Ease(ease, told) => {
-                running.ordered += 1;
-                let serves = self.machine.state() == ServiceState::Ready;
-                let order = P::ease(running.ordered, ease).filter(|_| serves);
-                let socket = running.birth.get_ref().as_fd();
-                if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
-                    running.easing.push((running.ordered, told));
+                if let Some(seq) = running.order(|seq| P::ease(seq, ease), &[]) {
+                    running.easing.enter(seq, told);
                 }
             }
             Order::Forget(what, told) => {
-                if self.machine.state() == ServiceState::Ready {
-                    running.forget(|seq| P::forget(seq, what), told);
+                if let Some(seq) = running.order(|seq| P::forget(seq, what), &[]) {
+                    running.forgetting.enter(seq, told);
                 }
             }
             Order::Adapter(order, file, told) => {
-                let serves = self.machine.state() == ServiceState::Ready;
-                let order = |seq| P::adapter(seq, order).filter(|_| serves);
-                running.order_adapter(order, file.as_ref(), told);
-            }
-            Order::Night(order) => {
-                if self.machine.state() == ServiceState::Ready {
-                    running.order_night(P::night, order);
+                let files: Vec<_> = file.iter().map(AsRawFd::as_raw_fd).collect();
+                if let Some(seq) = running.order(|seq| P::adapter(seq, order), &files) {
+                    running.adapting.enter(seq, told);
                 }
             }
+            Order::Night(order) => running.order_night(P::night, order),
             Order::Reload(told) => {
                 if let Some(reload) = P::reload() {
                     let _ = birth::send(running.birth.get_ref().as_fd(), &reload, &[]);

@@ -1,7 +1,7 @@
 //! One running child: what is known of it, and whether its silence is that of a child that is stuck.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use sarai_wire::adapter::AdapterAnswer;
@@ -27,6 +27,32 @@ pub(crate) const LOOK: Duration = Duration::from_millis(250);
 pub(super) const COMPUTING: u32 = 12;
 /// A child whose processor time has not moved for this long stands still.
 pub(super) const STILL: Duration = Duration::from_secs(1);
+
+/// Who waits for the answers to orders of one kind, each by its order's number.
+#[derive(Debug)]
+pub(super) struct Waiting<T>(Vec<(u64, oneshot::Sender<T>)>);
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Waiting<T> {
+    /// The order with this number was given; whoever gave an earlier one and waits no longer is forgotten.
+    pub(super) fn enter(&mut self, seq: u64, told: oneshot::Sender<T>) {
+        self.0.retain(|(_, told)| !told.is_closed());
+        self.0.push((seq, told));
+    }
+
+    /// The order with this number was answered. An answer that nobody waits for is nothing.
+    pub(super) fn tell(&mut self, seq: u64, answer: T) {
+        if let Some(at) = self.0.iter().position(|(own, _)| *own == seq) {
+            let _ = self.0.swap_remove(at).1.send(answer);
+        }
+    }
+}
+
 /// A running child and what is known of it.
 pub(super) struct Running {
     pub(super) child: Child,
@@ -45,16 +71,16 @@ pub(super) struct Running {
     pub(super) leaving: Option<Instant>,
     /// Orders told when this ping, or a later one, is answered.
     pub(super) reloading: Vec<(u64, oneshot::Sender<()>)>,
-    /// Who waits for the answer to an order to give memory back, by its number.
-    pub(super) easing: Vec<(u64, oneshot::Sender<Eased>)>,
-    /// Who waits for the answer to an order to forget, by its number.
-    pub(super) forgetting: Vec<(u64, oneshot::Sender<Forgotten>)>,
-    /// Who waits for the answer to an order about adapters, by its number.
-    pub(super) adapting: Vec<(u64, oneshot::Sender<AdapterAnswer>)>,
-    /// Who waits for the answer to an order to choose what a night learns, by its number.
-    pub(super) choosing: Vec<(u64, oneshot::Sender<DataSetAnswer>)>,
-    /// Who waits for the answer to an order to measure for a night, by its number.
-    pub(super) measuring: Vec<(u64, oneshot::Sender<MeasureAnswer>)>,
+    /// Who waits for memory to be given back.
+    pub(super) easing: Waiting<Eased>,
+    /// Who waits for feedback to be forgotten.
+    pub(super) forgetting: Waiting<Forgotten>,
+    /// Who waits for something about adapters to be done.
+    pub(super) adapting: Waiting<AdapterAnswer>,
+    /// Who waits for what a night learns to be chosen.
+    pub(super) choosing: Waiting<DataSetAnswer>,
+    /// Who waits for a night's measurement.
+    pub(super) measuring: Waiting<MeasureAnswer>,
     /// Number of the last such order, of any kind.
     pub(super) ordered: u64,
     pub(super) second: Instant,
@@ -73,99 +99,37 @@ impl Running {
         self.leaving = Some(Instant::now());
     }
 
-    /// Gives an order to forget, with the next number. Dropped where there is none, or the child does not take it.
-    pub(super) fn forget<T: Serialize>(
+    /// Gives an order, with the next number and the files that go with it. Gives the number, where there is such an order
+    /// and the child takes it.
+    pub(super) fn order<T: Serialize>(
         &mut self,
-        order: impl FnOnce(u64) -> Option<T>,
-        told: oneshot::Sender<Forgotten>,
-    ) {
-        self.forgetting.retain(|(_, told)| !told.is_closed());
+        message: impl FnOnce(u64) -> Option<T>,
+        files: &[RawFd],
+    ) -> Option<u64> {
         self.ordered += 1;
-        let order = order(self.ordered);
-        let socket = self.birth.get_ref().as_fd();
-        if order.is_some_and(|order| birth::send(socket, &order, &[]).is_ok()) {
-            self.forgetting.push((self.ordered, told));
-        }
+        let message = message(self.ordered)?;
+        birth::send(self.birth.get_ref().as_fd(), &message, files).ok()?;
+        Some(self.ordered)
     }
 
-    /// It answered such an order.
-    pub(super) fn forgotten(&mut self, forgotten: Forgotten) {
-        let waits = |(seq, _): &(u64, _)| *seq == forgotten.seq;
-        if let Some(at) = self.forgetting.iter().position(waits) {
-            let _ = self.forgetting.swap_remove(at).1.send(forgotten);
-        }
-    }
-
-    /// Gives an order of a night, with the next number and its files. Dropped where there is none, or the child does not
-    /// take it.
+    /// Gives an order of a night.
     pub(super) fn order_night<T: Serialize>(
         &mut self,
         message: impl FnOnce(u64, &NightOrder) -> Option<T>,
         order: NightOrder,
     ) {
-        self.choosing.retain(|(_, told)| !told.is_closed());
-        self.measuring.retain(|(_, told)| !told.is_closed());
-        self.ordered += 1;
-        let seq = self.ordered;
-        let Some(message) = message(seq, &order) else {
-            return;
-        };
         let files: Vec<_> = match &order {
             NightOrder::DataSet(_, files, _) => files.iter().map(AsRawFd::as_raw_fd).collect(),
             NightOrder::Measure(_, examples, _) => vec![examples.as_raw_fd()],
             NightOrder::Wake => Vec::new(),
         };
-        if birth::send(self.birth.get_ref().as_fd(), &message, &files).is_err() {
+        let Some(seq) = self.order(|seq| message(seq, &order), &files) else {
             return;
-        }
+        };
         match order {
-            NightOrder::DataSet(_, _, told) => self.choosing.push((seq, told)),
-            NightOrder::Measure(_, _, told) => self.measuring.push((seq, told)),
+            NightOrder::DataSet(_, _, told) => self.choosing.enter(seq, told),
+            NightOrder::Measure(_, _, told) => self.measuring.enter(seq, told),
             NightOrder::Wake => {}
-        }
-    }
-
-    /// It chose, or could not: who ordered that is told.
-    pub(super) fn chosen(&mut self, answer: DataSetAnswer) {
-        if let Some(at) = self.choosing.iter().position(|(seq, _)| *seq == answer.seq) {
-            let _ = self.choosing.swap_remove(at).1.send(answer);
-        }
-    }
-
-    /// It measured, or could not: who ordered that is told.
-    pub(super) fn measured(&mut self, answer: MeasureAnswer) {
-        if let Some(at) = self.measuring.iter().position(|(seq, _)| *seq == answer.seq) {
-            let _ = self.measuring.swap_remove(at).1.send(answer);
-        }
-    }
-
-    /// It gave memory back, or took it again: who ordered that is told.
-    pub(super) fn eased(&mut self, eased: Eased) {
-        if let Some(at) = self.easing.iter().position(|(seq, _)| *seq == eased.seq) {
-            let _ = self.easing.swap_remove(at).1.send(eased);
-        }
-    }
-
-    /// It did something about adapters: who ordered that is told.
-    pub(super) fn adapted(&mut self, answer: AdapterAnswer) {
-        if let Some(at) = self.adapting.iter().position(|(seq, _)| *seq == answer.seq) {
-            let _ = self.adapting.swap_remove(at).1.send(answer);
-        }
-    }
-
-    /// Sends an order about adapters, with a file where one is needed. Whoever waits for one that cannot be sent learns
-    /// that at once.
-    pub(super) fn order_adapter<T: Serialize>(
-        &mut self,
-        order: impl FnOnce(u64) -> Option<T>,
-        file: Option<&OwnedFd>,
-        told: oneshot::Sender<AdapterAnswer>,
-    ) {
-        self.ordered += 1;
-        let files: Vec<_> = file.iter().map(|file| file.as_raw_fd()).collect();
-        let socket = self.birth.get_ref().as_fd();
-        if order(self.ordered).is_some_and(|order| birth::send(socket, &order, &files).is_ok()) {
-            self.adapting.push((self.ordered, told));
         }
     }
 

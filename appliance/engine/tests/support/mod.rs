@@ -388,13 +388,7 @@ pub fn talk(messages: &[(Role, &str)]) -> Generate {
             })
             .collect(),
         max_tokens: Some(24),
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: 0,
-        prefix: String::new(),
-        constraint: None,
-        guess: String::new(),
-        apply: Apply::InUse,
+        ..Generate::default()
     }
 }
 

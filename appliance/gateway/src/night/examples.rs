@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
+use sarai_feedback::lines::Part;
 use sarai_wire::engine::Message;
 use sarai_wire::night::MAX_DATA_SET;
 use serde::Deserialize;
@@ -49,17 +49,6 @@ pub enum ExamplesError {
     None,
 }
 
-/// Reads from its beginning, wherever others with the same open file are.
-struct FromStart<'a>(&'a File, u64);
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let read = self.0.read_at(to, self.1)?;
-        self.1 += read as u64;
-        Ok(read)
-    }
-}
-
 /// Reads all, checks all, and keeps those that are measured: at most [`MOST`], chosen by the hash of their line, so that
 /// the same file brings the same ones.
 ///
@@ -70,7 +59,7 @@ pub fn read(file: &File) -> Result<Vec<GateExample>, ExamplesError> {
     if !about.is_file() || about.len() > MAX_DATA_SET {
         return Err(ExamplesError::File);
     }
-    let mut lines = BufReader::with_capacity(64 * 1024, FromStart(file, 0).take(MAX_DATA_SET));
+    let mut lines = BufReader::with_capacity(64 * 1024, Part::new(file, about.len()));
     let mut chosen: BTreeMap<[u8; 32], (usize, GateExample)> = BTreeMap::new();
     let mut bytes = 0;
     let mut line = Vec::new();

@@ -108,8 +108,8 @@ impl Figures {
             &self.corrected,
         ];
         all.iter().for_each(|gauges| gauges.reset());
-        for sums in adapters {
-            let adapter = sums.adapter.as_deref().unwrap_or("none");
+        for Quality { adapter, sums } in adapters {
+            let adapter = adapter.as_deref().unwrap_or("none");
             let adapter = adapter.get(..SHORT).unwrap_or(adapter);
             let values = [
                 count(sums.answers),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sarai_reflection::{Begun, Failure, FailureKind, Out, Piece, Refused, Source};
 use sarai_wire::adapter::{Apply, is_digest};
-use sarai_wire::engine::{Generate, Message, Role, Sampling, Score};
+use sarai_wire::engine::{Generate, Message, Role, Score};
 use sarai_wire::night::{Likelihood, MeasureOrder, Measured};
 use tokio::time::Instant;
 
@@ -23,8 +23,10 @@ const PATIENCE: Patience = Patience {
     silence: Duration::from_secs(300),
     probe: Some((Duration::from_secs(5), Duration::from_secs(5))),
 };
-/// How often a request is tried again, and the pause before the first time; each further one is twice as long.
-const AGAIN: (u32, Duration) = (5, Duration::from_millis(250));
+/// How often a request is tried again.
+const AGAIN: u32 = 5;
+/// The pause before the first time; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How often it is looked whether people's requests are in the house.
 const LOOK: Duration = Duration::from_millis(25);
 /// How often one request is given up for people's.
@@ -79,6 +81,32 @@ struct Measuring<'a> {
     order: &'a MeasureOrder,
     /// How long it may still wait for people.
     courtesy: Duration,
+}
+
+/// How often something may still be tried again.
+struct Again {
+    tries: u32,
+    pause: Duration,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self {
+            tries: AGAIN,
+            pause: PAUSE,
+        }
+    }
+
+    /// Waits for the next time, and says whether there is one.
+    async fn come(&mut self) -> bool {
+        if self.tries == 0 {
+            return false;
+        }
+        self.tries -= 1;
+        tokio::time::sleep(self.pause).await;
+        self.pause *= 2;
+        true
+    }
 }
 
 /// What the engine is asked.
@@ -138,8 +166,7 @@ impl Measuring<'_> {
 
     /// Whether the engine runs the model that the order means.
     async fn check_base(&self) -> Result<(), String> {
-        let mut pause = AGAIN.1;
-        let mut tries = AGAIN.0;
+        let mut again = Again::new();
         loop {
             match self.house.primary.info(PATIENCE.hello).await {
                 Ok(info) if info.digest == self.order.base => return Ok(()),
@@ -148,12 +175,12 @@ impl Measuring<'_> {
                         "measure the primary engine: it runs another model than the one ordered".to_owned(),
                     );
                 }
-                Err(trouble) if tries == 0 => return Err(trouble.to_string()),
-                Err(_) => {}
+                Err(trouble) => {
+                    if !again.come().await {
+                        return Err(trouble.to_string());
+                    }
+                }
             }
-            tries -= 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
     }
 
@@ -187,13 +214,9 @@ impl Measuring<'_> {
             client: CLIENT.to_owned(),
             messages,
             max_tokens: Some(suite::ANSWER_TOKENS),
-            sampling: Sampling::default(),
-            stop: Vec::new(),
-            top_logprobs: 0,
-            prefix: String::new(),
-            constraint: None,
-            guess: String::new(),
             apply: self.apply(),
+            // The most likely token at each step.
+            ..Generate::default()
         };
         match self.ask(&Ask::Answer(generate)).await? {
             Some(Said::Answer(text)) => Ok(Some(text)),
@@ -210,7 +233,7 @@ impl Measuring<'_> {
     /// What the engine says, which is asked again when it could not; `None` when what is asked is longer than the context
     /// that it was started with, so with every adapter alike.
     async fn ask(&mut self, ask: &Ask) -> Result<Option<Said>, String> {
-        let (mut tries, mut pause) = AGAIN;
+        let mut again = Again::new();
         let mut given_up = 0;
         loop {
             self.wait_for_people().await;
@@ -230,12 +253,9 @@ impl Measuring<'_> {
             if is_too_long(&trouble) && self.context_is_whole().await {
                 return Ok(None);
             }
-            if tries == 0 {
+            if !again.come().await {
                 return Err(trouble.to_string());
             }
-            tries -= 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sarai_wire::birth::FromGateway;
-use sarai_wire::night::Quality;
+use sarai_wire::night::{Quality, Sums};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -48,15 +48,15 @@ impl Ledger {
         });
     }
 
-    fn change(&self, adapter: Option<&str>, change: impl FnOnce(&mut Quality)) {
+    fn change(&self, adapter: Option<&str>, change: impl FnOnce(&mut Sums)) {
         let mut all = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(|sums| sums.adapter.as_deref() == adapter);
-        let mut sums = at.and_then(|at| all.remove(at)).unwrap_or_else(|| Quality {
+        let at = all.iter().position(|known| known.adapter.as_deref() == adapter);
+        let mut latest = at.and_then(|at| all.remove(at)).unwrap_or_else(|| Quality {
             adapter: adapter.map(str::to_owned),
-            ..Quality::default()
+            sums: Sums::default(),
         });
-        change(&mut sums);
-        all.push_back(sums);
+        change(&mut latest.sums);
+        all.push_back(latest);
         if all.len() > MOST_ADAPTERS {
             all.pop_front();
         }
@@ -113,23 +113,28 @@ mod tests {
         assert_eq!(
             sums[0],
             Quality {
-                answers: 1,
-                confidence: 0.5,
-                confidence_squared: 0.25,
-                ..Quality::default()
+                adapter: None,
+                sums: Sums {
+                    answers: 1,
+                    confidence: 0.5,
+                    confidence_squared: 0.25,
+                    ..Sums::default()
+                },
             }
         );
         assert_eq!(
             sums[1],
             Quality {
                 adapter: Some("a".into()),
-                answers: 2,
-                confidence: 1.25,
-                confidence_squared: 1.0625,
-                judged: 2,
-                score: 0.5,
-                score_squared: 0.25,
-                corrected: 1,
+                sums: Sums {
+                    answers: 2,
+                    confidence: 1.25,
+                    confidence_squared: 1.0625,
+                    judged: 2,
+                    score: 0.5,
+                    score_squared: 0.25,
+                    corrected: 1,
+                },
             }
         );
     }
@@ -156,7 +161,7 @@ mod tests {
         let task = tokio::spawn(async move { tell_of(&of_task, &to).await });
         let begun = Instant::now();
         let answers = |message| match message {
-            Some(FromGateway::Quality { adapters }) => adapters[0].answers,
+            Some(FromGateway::Quality { adapters }) => adapters[0].sums.answers,
             other => panic!("{other:?}"),
         };
         ledger.answered(None, 1.0);

@@ -306,10 +306,13 @@ fn how_answers_go_is_told_by_adapter_after_an_answer_and_after_a_judgment() {
     let (first, sure) = ask();
     let told = world.gateway.hear_quality().unwrap();
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].adapter.clone(), told[0].answers), (None, 1));
+    assert_eq!((told[0].adapter.clone(), told[0].sums.answers), (None, 1));
     // What clients are told is rounded.
-    assert!((told[0].confidence - sure).abs() < 1e-3, "{told:?}");
-    assert!(near(told[0].confidence_squared, told[0].confidence.powi(2)));
+    assert!((told[0].sums.confidence - sure).abs() < 1e-3, "{told:?}");
+    assert!(near(
+        told[0].sums.confidence_squared,
+        told[0].sums.confidence.powi(2)
+    ));
     switch.store(true, Ordering::SeqCst);
     let (second, _) = ask();
     let give = |id: &str, more: serde_json::Value| {
@@ -340,11 +343,11 @@ fn how_answers_go_is_told_by_adapter_after_an_answer_and_after_a_judgment() {
     let judged = |quality: &Quality| {
         (
             quality.adapter.clone(),
-            quality.answers,
-            quality.judged,
-            quality.score,
-            quality.score_squared,
-            quality.corrected,
+            quality.sums.answers,
+            quality.sums.judged,
+            quality.sums.score,
+            quality.sums.score_squared,
+            quality.sums.corrected,
         )
     };
     let judged: Vec<_> = last.iter().map(judged).collect();

@@ -14,6 +14,7 @@ use sarai_wire::birth::{FromGateway, ToGateway};
 use sarai_wire::feedback::{FeedbackSettings, FeedbackStart, Forget};
 use sarai_wire::night::{ChoiceSettings, DataSetAnswer, DataSetOrder, DataSetOutcome};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::engine::{VOCABULARY, answers};
 use crate::world::{World, world_of};
@@ -86,6 +87,24 @@ fn world(folder: &Path) -> World {
     world_of(answers(&[("Paris it is.", 0.95)]), None, &[], |start| {
         start.feedback = Some(feedback);
     })
+}
+
+/// A gateway that keeps these records, with its folder.
+fn keeping(records: &[Feedback], more: &[u8]) -> (TempDir, World) {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), records, more);
+    let world = world(folder.path());
+    (folder, world)
+}
+
+/// One that was ordered a data set, and whose engine does not go on after the first tokens.
+fn in_the_middle() -> (TempDir, World, Files) {
+    let (folder, world) = keeping(&twelve(), b"");
+    world.primary.hold_encoding(true);
+    let files = Files::new();
+    send(&world, 1, order(), &files);
+    world.primary.wait_for_encoded(1);
+    (folder, world, files)
 }
 
 fn order() -> DataSetOrder {
@@ -167,15 +186,13 @@ fn failed(outcome: DataSetOutcome) -> String {
 
 #[test]
 fn twelve_judgments_become_a_data_set_that_the_trainer_takes_and_the_gates_examples() {
-    let folder = tempfile::tempdir().unwrap();
     let mut records = twelve();
     records[1].judgment =
         Judgment::new(0.0, Some("Corrected; password: hunter2hunter2".into()), None).unwrap();
     let mut low = record(12, "first", "What is it worth?", "Nothing.");
     low.judgment.score = 0.5;
     records.push(low);
-    write(folder.path(), &records, b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&records, b"");
     let before = Timestamp::now();
     let (outcome, files) = make(&world, order());
     let DataSetOutcome::Made { at, .. } = &outcome else {
@@ -227,15 +244,13 @@ fn twelve_judgments_become_a_data_set_that_the_trainer_takes_and_the_gates_examp
 
 #[test]
 fn what_an_accepted_night_learnt_is_learnt_again_in_part_and_judged_by_again() {
-    let folder = tempfile::tempdir().unwrap();
     let mut records = twelve();
     for (n, question) in questions(false, 19)[9..].iter().enumerate() {
         let mut new = record(n + 20, "first", question, "New.");
         new.time = hours_ago(24);
         records.push(new);
     }
-    write(folder.path(), &records, b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&records, b"");
     let since = |text: String| DataSetOrder {
         since: Some(text),
         ..order()
@@ -257,9 +272,7 @@ fn what_an_accepted_night_learnt_is_learnt_again_in_part_and_judged_by_again() {
 
 #[test]
 fn too_little_is_no_night_with_the_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve()[..9], b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&twelve()[..9], b"");
     let (outcome, files) = make(&world, order());
     assert_eq!(skipped(outcome), "9 new examples, at least 10 are needed");
     let empty = |file: &File| file.metadata().unwrap().len() == 0;
@@ -281,9 +294,7 @@ fn without_kept_feedback_there_is_no_night() {
 
 #[test]
 fn an_engine_of_another_base_or_none_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve(), b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&twelve(), b"");
     let mut other = order();
     other.base = "f".repeat(64);
     let (outcome, files) = make(&world, other);
@@ -296,13 +307,7 @@ fn an_engine_of_another_base_or_none_is_said() {
 
 #[test]
 fn an_engine_that_goes_away_in_between_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve(), b"");
-    let world = world(folder.path());
-    world.primary.hold_encoding(true);
-    let files = Files::new();
-    send(&world, 1, order(), &files);
-    world.primary.wait_for_encoded(1);
+    let (_folder, world, _files) = in_the_middle();
     world.primary.remove();
     let reason = failed(outcome(&world, 1));
     assert!(reason.contains("it closed the connection"), "{reason}");
@@ -310,7 +315,6 @@ fn an_engine_that_goes_away_in_between_is_said() {
 
 #[test]
 fn whoever_sends_nine_of_ten_records_has_half_and_damage_is_passed_over() {
-    let folder = tempfile::tempdir().unwrap();
     let mut records = Vec::new();
     for n in 0..300 {
         let key = if n % 10 == 0 { "honest" } else { "poisoner" };
@@ -329,8 +333,7 @@ fn whoever_sends_nine_of_ten_records_has_half_and_damage_is_passed_over() {
     let last = records.pop().unwrap();
     more.extend(Entry::Feedback(Box::new(last)).line().unwrap());
     more.push(b'\n');
-    write(folder.path(), &records, &more);
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&records, &more);
     let (outcome, files) = make(&world, order());
     let (counts, tally) = made(outcome);
     assert_eq!(counts[0] + counts[1], 60);
@@ -348,13 +351,11 @@ fn whoever_sends_nine_of_ten_records_has_half_and_damage_is_passed_over() {
 
 #[test]
 fn what_is_longer_than_a_row_or_the_context_is_left_out_and_counted() {
-    let folder = tempfile::tempdir().unwrap();
     let mut records = twelve();
     let more = questions(false, 11);
     records.push(record(12, "first", &more[9], &"y".repeat(1000)));
     records.push(record(13, "first", &more[10], &"y".repeat(5000)));
-    write(folder.path(), &records, b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&records, b"");
     // 2048 tokens, then 512, then less than any question with its answer.
     for (context, expected) in [(0, [10, 3, 0, 1]), (512, [9, 3, 0, 2])] {
         world.primary.shrink(context);
@@ -373,14 +374,12 @@ fn what_is_longer_than_a_row_or_the_context_is_left_out_and_counted() {
 
 #[test]
 fn two_that_are_the_same_without_their_secrets_are_one() {
-    let folder = tempfile::tempdir().unwrap();
     let mut records = twelve();
     for n in 0..40 {
         let secret = format!("My password: hunter{n}hunter{n}");
         records.push(record(n + 12, "first", &secret, "Keep it to yourself."));
     }
-    write(folder.path(), &records, b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&records, b"");
     let (outcome, files) = make(&world, order());
     let (counts, tally) = made(outcome);
     assert_eq!(counts[0] + counts[1], 13, "{tally}");
@@ -391,9 +390,7 @@ fn two_that_are_the_same_without_their_secrets_are_one() {
 
 #[test]
 fn a_disk_that_takes_nothing_and_files_that_are_none_are_said() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve(), b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&twelve(), b"");
     let mut files = Files::new();
     // SAFETY: the name is a C string; the descriptor is nobody else's.
     files.gate = unsafe {
@@ -422,9 +419,7 @@ fn a_disk_that_takes_nothing_and_files_that_are_none_are_said() {
 
 #[test]
 fn the_end_of_the_night_ends_it_and_the_next_order_is_carried_out() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve(), b"");
-    let world = world(folder.path());
+    let (_folder, world) = keeping(&twelve(), b"");
     world.primary.hold_encoding(true);
     let files = [Files::new(), Files::new(), Files::new()];
     send(&world, 1, order(), &files[0]);
@@ -442,13 +437,7 @@ fn the_end_of_the_night_ends_it_and_the_next_order_is_carried_out() {
 
 #[test]
 fn what_is_to_be_forgotten_meanwhile_is_in_no_data_set() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &twelve(), b"");
-    let world = world(folder.path());
-    world.primary.hold_encoding(true);
-    let files = Files::new();
-    send(&world, 1, order(), &files);
-    world.primary.wait_for_encoded(1);
+    let (_folder, world, _files) = in_the_middle();
     let what = Forget::Completion {
         id: "chatcmpl-3".into(),
     };
