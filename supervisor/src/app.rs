@@ -11,6 +11,7 @@ use sarai_wire::control::{CpuStatus, ModelStatus, PromptsStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::adapters::engines::Adapters;
+use crate::adapters::merge::Merges;
 use crate::audit::Checkpoints;
 use crate::boot_time::Marks;
 use crate::cgroup::{Kept, Tree};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub models: Mutex<Vec<ModelStatus>>,
     /// LoRA adapters in the engines.
     pub adapters: Adapters,
+    /// Adapters that become part of their base.
+    pub merges: Merges,
     /// The nights that teach.
     pub night: Nights,
     /// Which words the Omni-Loop uses.

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::adapters;
+use crate::adapters::{self, merge};
 use crate::app::{App, Shared};
 use crate::identity::authorized::{Authorized, AuthorizedError};
 use crate::identity::{self, keys};
@@ -107,6 +107,7 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         Request::Audit => return files::logs(app, &mut stream, crate::audit::gather).await,
         Request::Feedback => return files::logs(app, &mut stream, crate::feedback::gather).await,
         Request::AdaptersExport { name } => return files::adapter(app, &mut stream, name).await,
+        Request::MergedExport { id } => return files::merged(app, &mut stream, id).await,
         _ => {}
     }
     let reply = answer(app, request).await;
@@ -255,11 +256,16 @@ async fn answer(app: &App, request: Request) -> Reply {
         Request::AdaptersUse { name } => changed(adapters::put_to_use(app, &name).await),
         Request::AdaptersRollback { engine } => changed(adapters::roll_back(app, &engine).await),
         Request::AdaptersNone { engine } => changed(adapters::use_none(app, &engine).await),
-        Request::Logs { .. } | Request::Audit | Request::Feedback | Request::AdaptersExport { .. } => {
-            Reply::Error {
-                message: "this is answered otherwise".to_owned(),
-            }
-        }
+        Request::AdaptersMerge { name, id } => merge::order(app, name, id).await,
+        Request::MergedList => merge::list(app).await,
+        Request::MergedRemove { id } => merge::remove(app, id).await,
+        Request::Logs { .. }
+        | Request::Audit
+        | Request::Feedback
+        | Request::AdaptersExport { .. }
+        | Request::MergedExport { .. } => Reply::Error {
+            message: "this is answered otherwise".to_owned(),
+        },
     }
 }
 

@@ -126,6 +126,12 @@ impl Layout {
         self.data.join("adapters")
     }
 
+    /// Adapters made part of their base, until an admin takes them away; the supervisor's alone.
+    #[must_use]
+    pub fn merged(&self) -> PathBuf {
+        self.data.join("merged")
+    }
+
     /// Device key and certificate authority; the supervisor's alone.
     #[must_use]
     pub fn keys(&self) -> PathBuf {
@@ -211,6 +217,7 @@ impl Layout {
             (self.models(), 0o755),
             // Made of what people said.
             (self.adapters(), 0o700),
+            (self.merged(), 0o700),
             (self.training(), 0o700),
             (self.keys(), 0o700),
             (self.gateway(), 0o750),

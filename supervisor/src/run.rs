@@ -281,6 +281,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         orders: service::Orders::default(),
         models: Mutex::default(),
         adapters: crate::adapters::engines::Adapters::default(),
+        merges: crate::adapters::merge::Merges::default(),
         night,
         prompts: Mutex::default(),
         ladder: Book::default(),
@@ -292,6 +293,7 @@ fn go(pieces: Pieces) -> anyhow::Result<()> {
         power,
         config: pieces.config,
     });
+    crate::adapters::merge::tidy(&app);
     if let Some(missing) = cpu::below_floor(&app.cpu) {
         app.problems.set("cpu", missing);
     }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::common::{omni_loop, pair};
 
 /// As `model::tiny` makes them.
-fn base() -> Tiny {
+pub fn base() -> Tiny {
     Tiny {
         layers: 12,
         ..Tiny::default()
@@ -29,7 +29,7 @@ fn base() -> Tiny {
 }
 
 /// Puts an adapter into the store, for `of`, signed by `publisher`.
-fn install(a: &Appliance, name: &str, lora: &Lora, of: &Artifact, publisher: &Publisher) -> Result<()> {
+pub fn install(a: &Appliance, name: &str, lora: &Lora, of: &Artifact, publisher: &Publisher) -> Result<()> {
     let folder = a.path("data/adapters");
     fs::create_dir_all(&folder)?;
     let to = folder.join(format!("{name}.gguf"));
@@ -56,7 +56,7 @@ fn digest(path: &Path) -> Result<String> {
     Ok(digests["sha256"].as_str().context("a digest")?.to_owned())
 }
 
-fn started(names: &[&str]) -> Result<Appliance> {
+pub fn started(names: &[&str]) -> Result<Appliance> {
     let artifacts = pair()?;
     let a = Appliance::start_with(&artifacts, "")?;
     for (name, seed) in names.iter().zip(1..) {
@@ -91,7 +91,7 @@ fn shown(a: &Appliance, role: &str) -> Result<Option<String>> {
     Ok(model.adapter.map(|adapter| adapter.version))
 }
 
-fn question() -> Value {
+pub fn question() -> Value {
     json!({
         "model": "sarai",
         "messages": [{"role": "user", "content": "hello there"}],
@@ -102,7 +102,7 @@ fn question() -> Value {
 }
 
 /// What is said, and the version of the adapter that said it.
-fn said(answer: &Value) -> Result<(String, Option<String>)> {
+pub fn said(answer: &Value) -> Result<(String, Option<String>)> {
     let text = answer["choices"][0]["message"]["content"]
         .as_str()
         .context("a text")?;

@@ -12,6 +12,7 @@ mod disk;
 mod feedback;
 mod footprint;
 mod lifecycle;
+mod merges;
 mod nights;
 mod openai;
 mod reach;

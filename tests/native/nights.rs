@@ -227,6 +227,9 @@ fn a_trainer_that_is_killed_stopped_or_called_off_is_a_failed_night_that_the_nex
     let second = a.sarai(&["training", "run"]).unwrap();
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("one runs"));
+    let merge = a.sarai(&["adapters", "merge"]).unwrap();
+    assert!(!merge.status.success());
+    assert!(String::from_utf8_lossy(&merge.stderr).contains("a night runs"));
     process::signal(a.service_pid("trainer").unwrap(), Signal::SIGKILL).unwrap();
     failed(&a, "SIGKILL", true);
     // Nobody else noticed.

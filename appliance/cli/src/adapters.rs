@@ -10,7 +10,7 @@ use crate::args::AdaptersCommand;
 use crate::control::{self, Client};
 use crate::failure::Failure;
 use crate::text::{Paint, clean, painted_table};
-use crate::{print, print_json};
+use crate::{merges, print, print_json};
 
 /// Does what was asked.
 pub fn run(mut client: Client, command: AdaptersCommand) -> Result<(), Failure> {
@@ -23,7 +23,16 @@ pub fn run(mut client: Client, command: AdaptersCommand) -> Result<(), Failure> 
                 print(&render(&adapters, Paint::stdout()))
             };
         }
-        AdaptersCommand::Export { adapter } => return export(client, adapter),
+        AdaptersCommand::Export { adapter } => {
+            return export(client, &Request::AdaptersExport { name: adapter }, "export");
+        }
+        AdaptersCommand::Merge {
+            adapter,
+            id,
+            wait,
+            json,
+        } => return merges::merge(client, adapter, id, wait, json),
+        AdaptersCommand::Merged { json, command } => return merges::merged(client, json, command),
         AdaptersCommand::Use { adapter } => Request::AdaptersUse { name: adapter },
         AdaptersCommand::Rollback { engine } => Request::AdaptersRollback { engine },
         AdaptersCommand::None { engine } => Request::AdaptersNone { engine },
@@ -109,20 +118,20 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-/// Writes an adapter's files to standard output.
-fn export(mut client: Client, name: String) -> Result<(), Failure> {
+/// Writes the files that are handed out to standard output.
+pub fn export(mut client: Client, request: &Request, command: &str) -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {
-        return Err(Failure::usage(
-            "an archive is no text for a terminal; send it to a file: sarai adapters export NAME >NAME.tar",
-        ));
+        return Err(Failure::usage(format!(
+            "an archive is no text for a terminal; send it to a file: sarai adapters {command} NAME >NAME.tar"
+        )));
     }
-    let (reply, files) = client.request_files(&Request::AdaptersExport { name })?;
+    let (reply, files) = client.request_files(request)?;
     let Reply::Files { names } = reply else {
         return Err(control::unexpected(&reply));
     };
     if names.len() != files.len() {
         return Err(Failure::failed(format!(
-            "take the adapter: {} files are named and {} came",
+            "take the files: {} files are named and {} came",
             names.len(),
             files.len()
         )));

@@ -1,8 +1,12 @@
 //! The command line.
 
+mod learning;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+pub use learning::{AdaptersCommand, MergedCommand, TrainingCommand};
 
 /// The SARAi appliance: what it does, who may use it, and a question to it.
 ///
@@ -143,60 +147,6 @@ pub enum ModelsCommand {
         /// At least 8 of the first digits of its SHA-256; see: sarai models
         digest: String,
     },
-}
-
-/// What to do with the adapters.
-#[derive(Debug, Subcommand)]
-pub enum AdaptersCommand {
-    /// Every adapter: which is in use, which comes back on a rollback, which were rejected and by which figures
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Put one to use; answers that are being written end as they began
-    Use {
-        /// Its name; see: sarai adapters list
-        adapter: String,
-    },
-    /// Go back to what was in use before
-    Rollback {
-        /// In which engine: `primary` or `fallback`
-        #[arg(default_value = "primary")]
-        engine: String,
-    },
-    /// Use none: the model as it was shipped
-    None {
-        /// In which engine: `primary` or `fallback`
-        #[arg(default_value = "primary")]
-        engine: String,
-    },
-    /// Write an adapter with its attestation to standard output, as a tar archive
-    Export {
-        /// Its name
-        adapter: String,
-    },
-}
-
-/// What to do about the nights.
-#[derive(Debug, Subcommand)]
-pub enum TrainingCommand {
-    /// What runs, when the next one begins, how the last ones ended and by which figures
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Begin a night now, whatever the hour
-    Run {
-        /// Wait for its end, and say how it ended (exit code 1 when it failed)
-        #[arg(long)]
-        wait: bool,
-    },
-    /// Nights begin by themselves, at `night.hour`
-    On,
-    /// No night begins by itself; one that runs is ended, and goes on when there is another
-    Off,
 }
 
 /// What to do with the client keys.

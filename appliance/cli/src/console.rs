@@ -11,9 +11,9 @@ use std::process::Command;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::editor::Editor;
+use crate::editor::{Editor, Named};
 use crate::failure::Failure;
-use crate::{adapters, discover};
+use crate::{adapters, discover, merges};
 
 /// Longest line, bytes. A terminal in its ordinary mode gives no more than this.
 const MAX_LINE: usize = 4096;
@@ -37,14 +37,20 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         .map_err(|e| Failure::failed(format!("read from standard input: {e}")))?;
     let named = socket.map(Path::to_owned);
     // Asked anew at each Tab; where nobody answers there is nothing to complete.
-    let adapters = move || -> Vec<String> {
-        let listed = discover::connect(named.as_deref()).and_then(|mut client| adapters::list(&mut client));
-        listed.map_or_else(
-            |_| Vec::new(),
-            |all| all.into_iter().map(|one| one.name).collect(),
-        )
+    let names = move |which: Named| -> Vec<String> {
+        let listed = discover::connect(named.as_deref()).and_then(|mut client| match which {
+            Named::Adapters => {
+                let all = adapters::list(&mut client)?;
+                Ok(all.into_iter().map(|one| one.name).collect())
+            }
+            Named::Merged => {
+                let status = merges::list(&mut client)?;
+                Ok(status.models.into_iter().map(|one| one.id).collect())
+            }
+        });
+        listed.unwrap_or_default()
     };
-    let mut editor = terminal.then(|| Editor::new(Box::new(adapters))).flatten();
+    let mut editor = terminal.then(|| Editor::new(Box::new(names))).flatten();
     loop {
         let asked = match &mut editor {
             Some(editor) => editor.ask(PROMPT, MAX_LINE),

@@ -142,6 +142,7 @@ pub fn unexpected(reply: &Reply) -> Failure {
         Reply::Adapters { .. } => "adapters",
         Reply::AdapterChange(_) => "adapter_change",
         Reply::Files { .. } => "files",
+        Reply::Merges(_) => "merges",
         Reply::Training(_) => "training",
         Reply::Log(_) => "log",
     };

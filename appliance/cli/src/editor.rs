@@ -21,13 +21,25 @@ const SERVICES: [&str; 3] = ["engine-fallback", "engine-primary", "gateway"];
 /// Engines by what they are for.
 const ENGINES: [&str; 2] = ["fallback", "primary"];
 
+/// What is named by the appliance, and asked for anew at each Tab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Adapters.
+    Adapters,
+    /// Merged models.
+    Merged,
+}
+
+/// Says the names of what there is.
+pub type Names = Box<dyn Fn(Named) -> Vec<String>>;
+
 /// A line editor. What was typed is kept in memory alone.
 pub struct Editor(rustyline::Editor<Commands, MemHistory>);
 
 impl Editor {
     /// One for this process's terminal; `None` where the terminal cannot be had.
-    /// `adapters` names the adapters there are, when that is asked.
-    pub fn new(adapters: Box<dyn Fn() -> Vec<String>>) -> Option<Self> {
+    /// `names` says what there is of a kind, when that is asked.
+    pub fn new(names: Names) -> Option<Self> {
         let config = Config::builder()
             .max_history_size(HISTORY)
             .ok()?
@@ -43,7 +55,7 @@ impl Editor {
         editor.enable_synchronized_output(false);
         editor.set_helper(Some(Commands {
             all: Args::command(),
-            adapters,
+            names,
         }));
         Some(Self(editor))
     }
@@ -64,7 +76,7 @@ impl Editor {
 /// What can be typed, as the command line defines it.
 struct Commands {
     all: clap::Command,
-    adapters: Box<dyn Fn() -> Vec<String>>,
+    names: Names,
 }
 
 impl Commands {
@@ -110,8 +122,10 @@ impl Commands {
             if at.get_positionals().any(|value| value.get_id() == "engine") {
                 all.extend(ENGINES.map(str::to_owned));
             }
-            if at.get_positionals().any(|value| value.get_id() == "adapter") {
-                all.extend((self.adapters)());
+            for (id, named) in [("adapter", Named::Adapters), ("merged", Named::Merged)] {
+                if at.get_positionals().any(|value| value.get_id() == id) {
+                    all.extend((self.names)(named));
+                }
             }
         }
         all.retain(|candidate| candidate.starts_with(word));
@@ -150,7 +164,10 @@ mod tests {
     fn commands_options_and_services_are_completed() {
         let commands = Commands {
             all: Args::command(),
-            adapters: Box::new(|| ["night-1", "night-2"].map(str::to_owned).to_vec()),
+            names: Box::new(|named| match named {
+                Named::Adapters => ["night-1", "night-2"].map(str::to_owned).to_vec(),
+                Named::Merged => vec!["m-night-1".to_owned()],
+            }),
         };
         let of = |line: &str| commands.candidates(line);
         assert_eq!(of("sta"), (0, vec!["status ".to_owned()]));
@@ -166,6 +183,16 @@ mod tests {
             of("adapters use "),
             (13, ["night-1", "night-2"].map(str::to_owned).to_vec())
         );
+        assert_eq!(
+            of("adapters merge n"),
+            (15, ["night-1", "night-2"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(of("adapters merge --w"), (15, vec!["--wait ".to_owned()]));
+        assert_eq!(
+            of("adapters merged "),
+            (16, ["export", "remove"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(of("adapters merged export "), (23, vec!["m-night-1 ".to_owned()]));
         assert_eq!(of("adapters rollback f"), (18, vec!["fallback ".to_owned()]));
         assert_eq!(of("training s"), (9, vec!["status ".to_owned()]));
         assert_eq!(of("training run --w"), (13, vec!["--wait ".to_owned()]));

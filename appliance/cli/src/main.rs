@@ -20,6 +20,7 @@ mod editor;
 mod failure;
 mod feedback;
 mod ladder;
+mod merges;
 mod pair;
 mod qr;
 mod sandboxes;

@@ -420,6 +420,7 @@ mod tests {
                 now: sarai_wire::night::NightStage::Measuring,
                 nights: vec![],
                 counts: sarai_wire::night::NightCounts::default(),
+                merge: None,
             })),
             services: vec![ServiceStatus {
                 name: "gateway".into(),

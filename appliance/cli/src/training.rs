@@ -11,12 +11,12 @@ use crate::args::TrainingCommand;
 use crate::control::{self, Client};
 use crate::failure::{Failure, Kind};
 use crate::text::{Paint, clean, painted_table};
-use crate::{print, print_json};
+use crate::{merges, print, print_json};
 
-/// Time between two looks at a night that runs.
-const LOOK: Duration = Duration::from_millis(500);
+/// Time between two looks at a night or a merge that runs.
+pub const LOOK: Duration = Duration::from_millis(500);
 /// Failures to reach the supervisor in a row after which nobody waits any longer.
-const PATIENCE: u32 = 20;
+pub const PATIENCE: u32 = 20;
 
 /// Does what was asked.
 pub fn run(mut client: Client, command: &TrainingCommand) -> Result<(), Failure> {
@@ -105,7 +105,7 @@ fn until_its_end(mut client: Client, begun: &TrainingStatus) -> Result<(), Failu
 }
 
 /// On a terminal the line changes; elsewhere each stage is a line, without its figures.
-fn say(text: &str, shown: &mut String, terminal: bool) {
+pub fn say(text: &str, shown: &mut String, terminal: bool) {
     let mut err = std::io::stderr();
     if terminal {
         let _ = write!(err, "\r\x1b[K{text}");
@@ -238,6 +238,9 @@ pub fn line(status: &TrainingStatus, paint: Paint) -> String {
     if status.now != NightStage::Idle {
         return paint.busy(&clean(&stage(&status.now), false));
     }
+    if let Some(merge) = &status.merge {
+        return paint.busy(&clean(&merges::stage(merge), false));
+    }
     let last = status.nights.first().map_or_else(String::new, |night| {
         let (word, what) = result(night);
         format!(
@@ -253,9 +256,13 @@ pub fn line(status: &TrainingStatus, paint: Paint) -> String {
 fn render(status: &TrainingStatus, paint: Paint) -> String {
     let on = on(status);
     let counts = &status.counts;
+    let now = match (&status.now, &status.merge) {
+        (NightStage::Idle, Some(merge)) => merges::stage(merge),
+        (now, _) => stage(now),
+    };
     let mut out = format!(
         "nights  {on}\nnow     {}\nso far  {} applied, {} rejected, {} skipped, {} failed; {} taken back\n",
-        clean(&stage(&status.now), false),
+        clean(&now, false),
         counts.applied,
         counts.rejected,
         counts.skipped,
@@ -369,6 +376,7 @@ mod tests {
                 skipped: 4,
                 ..NightCounts::default()
             },
+            merge: None,
         };
         let text = render(&status, Paint::off());
         for wanted in [
@@ -388,6 +396,7 @@ mod tests {
             now: NightStage::Idle,
             nights: vec![],
             counts: NightCounts::default(),
+            merge: None,
         };
         let text = render(&off, Paint::off());
         assert!(

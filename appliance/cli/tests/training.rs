@@ -17,6 +17,7 @@ fn status(now: NightStage, nights: Vec<Night>) -> Reply {
         now,
         nights,
         counts: NightCounts::default(),
+        merge: None,
     }))
 }
 

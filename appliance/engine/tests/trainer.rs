@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
@@ -148,7 +149,9 @@ fn merged(file: &File, tokens: &[u32], strength: f32) -> ([Vec<f64>; 3], f64) {
         adapter_digest: "",
         threads: 2,
     };
-    let lost = merge(order, &mut bytes, &mut |_, _| {}).unwrap().lost;
+    let lost = merge(order, &mut bytes, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap()
+        .lost;
     let model = Model::load(&BACKEND, file.try_clone().unwrap()).unwrap();
     let without = reference(&model, tokens, None);
     let with = reference(&model, tokens, Some(&adapter));

@@ -1,4 +1,5 @@
-//! The trainer's life under the supervisor: born with a socket, started with files, paused, resumed, stopped.
+//! The trainer's life under the supervisor: born with a socket, started with files to train or to merge, paused, resumed,
+//! stopped.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use sarai_wire::birth::{self, BirthError};
+use sarai_wire::merge::{MERGE_FILES, MergeStart};
 use sarai_wire::training::{FILES, FromTrainer, ToTrainer, TrainerStart};
 
+use crate::merge::session as merging;
 use crate::training::control::Control;
 use crate::training::session::{Files, Open, session};
 
@@ -18,7 +21,14 @@ const REPORT: Duration = Duration::from_millis(200);
 /// A reason longer than this would help nobody, and a packet has a bound.
 const REASON: usize = 4096;
 
-/// Trains as the supervisor says. Returns whether all went as it was told: there is an adapter, or it was stopped.
+/// What it is started for.
+enum Work {
+    Train(TrainerStart, Files),
+    Merge(MergeStart, merging::Files),
+}
+
+/// Trains or merges as the supervisor says. Returns whether all went as it was told: there is an adapter or a model, or
+/// it was stopped.
 ///
 /// # Errors
 /// When the first message is not a start, or the supervisor cannot be heard.
@@ -26,8 +36,8 @@ pub fn run(socket: OwnedFd, open: Open, control: Control) -> Result<bool> {
     let control = Arc::new(control);
     let socket = Arc::new(socket);
     let begin = Instant::now();
-    let (start, files) = match receive(&socket) {
-        Ok(Some(start)) => start,
+    let work = match receive(&socket) {
+        Ok(Some(work)) => work,
         Ok(None) => return Ok(true),
         Err(error) => {
             say(&socket, &failed(&format!("{error:#}")));
@@ -43,9 +53,13 @@ pub fn run(socket: OwnedFd, open: Open, control: Control) -> Result<bool> {
     }
     let mut reported: Option<Instant> = None;
     let mut tell = |message: FromTrainer| {
-        if let FromTrainer::Progress(progress) = &message {
-            let early = reported.is_some_and(|at| at.elapsed() < REPORT);
-            if early && progress.step < progress.steps {
+        let last = match &message {
+            FromTrainer::Progress(progress) => Some(progress.step >= progress.steps),
+            FromTrainer::Merging(merging) => Some(merging.written >= merging.all),
+            _ => None,
+        };
+        if let Some(last) = last {
+            if !last && reported.is_some_and(|at| at.elapsed() < REPORT) {
                 return;
             }
             reported = Some(Instant::now());
@@ -55,12 +69,17 @@ pub fn run(socket: OwnedFd, open: Open, control: Control) -> Result<bool> {
         }
     };
     // A panic must be heard as one: the supervisor would wait for progress.
-    let end = catch_unwind(AssertUnwindSafe(|| {
-        session(&start, files, open, &control, begin, &mut tell)
+    let end = catch_unwind(AssertUnwindSafe(|| match work {
+        Work::Train(start, files) => {
+            session(&start, files, open, &control, begin, &mut tell).map_err(|error| error.to_string())
+        }
+        Work::Merge(start, files) => {
+            merging::session(&start, &files, &control, &mut tell).map_err(|error| error.to_string())
+        }
     }));
     let reason = match end {
         Ok(Ok(())) => return Ok(true),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(reason)) => reason,
         Err(_) => "go on: a thread panicked".to_owned(),
     };
     crate::log(&format!("ERROR failed to {reason}"));
@@ -87,45 +106,78 @@ fn say(socket: &OwnedFd, message: &FromTrainer) -> bool {
 }
 
 /// The start with its files; `None` when there is nothing to start any more.
-fn receive(socket: &OwnedFd) -> Result<Option<(TrainerStart, Files)>> {
-    let (start, descriptors) = match birth::recv::<ToTrainer>(socket.as_fd()) {
-        Ok((ToTrainer::Start(start), descriptors)) => (*start, descriptors),
+fn receive(socket: &OwnedFd) -> Result<Option<Work>> {
+    let (message, descriptors) = match birth::recv::<ToTrainer>(socket.as_fd()) {
         Ok((ToTrainer::Stop, _)) | Err(BirthError::Closed) => return Ok(None),
-        Ok((other, _)) => bail!("begin: the supervisor said {other:?} before it said start"),
-        Err(error) => return Err(error).context("hear what to train"),
+        Ok(received) => received,
+        Err(error) => return Err(error).context("hear what to do"),
     };
-    let (count, expected) = (descriptors.len(), FILES + usize::from(start.initial.is_some()));
-    let mut files = descriptors.into_iter().map(File::from);
-    let taken = std::array::from_fn(|_| files.next());
-    let [Some(base), Some(data), Some(output), Some(a), Some(b), initial] = taken else {
-        bail!("take the files: {count} descriptors came, {expected} were expected")
+    let work = match message {
+        ToTrainer::Start(start) => {
+            let names = [
+                "base model",
+                "data set",
+                "adapter",
+                "checkpoint a",
+                "checkpoint b",
+            ];
+            let (base, data, output, a, b, initial);
+            if start.initial.is_some() {
+                let last;
+                [base, data, output, a, b, last] = take(
+                    descriptors,
+                    [
+                        names[0],
+                        names[1],
+                        names[2],
+                        names[3],
+                        names[4],
+                        "adapter to go on from",
+                    ],
+                )?;
+                initial = Some(last);
+            } else {
+                [base, data, output, a, b] = take::<FILES>(descriptors, names)?;
+                initial = None;
+            }
+            let checkpoints = Some([a, b]);
+            let files = Files {
+                base,
+                data,
+                output,
+                checkpoints,
+                initial,
+            };
+            Work::Train(*start, files)
+        }
+        ToTrainer::Merge(start) => {
+            let names = ["base model", "adapter", "merged model"];
+            let [base, adapter, output] = take::<MERGE_FILES>(descriptors, names)?;
+            let files = merging::Files {
+                base,
+                adapter,
+                output,
+            };
+            Work::Merge(start, files)
+        }
+        other => bail!("begin: the supervisor said {other:?} before it said start"),
     };
-    if count != expected {
-        bail!("take the files: {count} descriptors came, {expected} were expected");
-    }
-    let named = [
-        (&base, "base model"),
-        (&data, "data set"),
-        (&output, "adapter"),
-        (&a, "checkpoint a"),
-        (&b, "checkpoint b"),
-    ];
-    let named = named
-        .into_iter()
-        .chain(initial.as_ref().map(|file| (file, "adapter to go on from")));
-    for (file, name) in named {
+    Ok(Some(work))
+}
+
+/// The files that must have come, each of them one.
+fn take<const COUNT: usize>(descriptors: Vec<OwnedFd>, names: [&str; COUNT]) -> Result<[File; COUNT]> {
+    let count = descriptors.len();
+    let files: Vec<File> = descriptors.into_iter().map(File::from).collect();
+    let Ok(files) = <[File; COUNT]>::try_from(files) else {
+        bail!("take the files: {count} descriptors came, {COUNT} were expected")
+    };
+    for (file, name) in files.iter().zip(names) {
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             bail!("take the files: the descriptor of the {name} is not a file");
         }
     }
-    let files = Files {
-        base,
-        data,
-        output,
-        checkpoints: Some([a, b]),
-        initial,
-    };
-    Ok(Some((start, files)))
+    Ok(files)
 }
 
 /// Hears orders until the supervisor is gone. Pings are answered from here: a row may take longer than the supervisor
@@ -140,7 +192,9 @@ fn obey(socket: &OwnedFd, control: &Control) {
             Ok((ToTrainer::Pause, _)) => control.pause(true),
             Ok((ToTrainer::Resume, _)) => control.pause(false),
             Ok((ToTrainer::Stop, _)) => control.stop(),
-            Ok((ToTrainer::Start(_), _)) => crate::log("WARN a second start was ignored"),
+            Ok((ToTrainer::Start(_) | ToTrainer::Merge(_), _)) => {
+                crate::log("WARN a second start was ignored")
+            }
             Err(error @ (BirthError::Decode(_) | BirthError::Truncated)) => {
                 crate::log(&format!("WARN failed to {error}"));
             }

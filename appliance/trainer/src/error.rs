@@ -23,4 +23,7 @@ pub enum Error {
     /// A sequence or a vector of parameters doesn't fit the model.
     #[error("compute the loss: {0}")]
     Input(String),
+    /// Whoever ordered the work does not want it any more.
+    #[error("go on: it was told to stop")]
+    Stopped,
 }

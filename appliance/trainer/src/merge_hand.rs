@@ -1,6 +1,7 @@
 //! `sarai-trainer merge`: a base and an adapter by path, a model in their place.
 
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ pub fn run(given: &Merge) -> Result<()> {
             said = Instant::now();
             let _ = writeln!(io::stderr(), "{} of {} MB", written / 1_000_000, all / 1_000_000);
         }
+        ControlFlow::Continue(())
     };
     let mut merged = None;
     let written = output::write(&output.file, |to| {

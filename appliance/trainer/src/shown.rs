@@ -63,7 +63,11 @@ impl Shown {
                 self.end();
                 self.say(&result(outcome));
             }
-            FromTrainer::Pong { .. } | FromTrainer::Stopped { .. } | FromTrainer::Failed { .. } => {}
+            FromTrainer::Pong { .. }
+            | FromTrainer::Stopped { .. }
+            | FromTrainer::Failed { .. }
+            | FromTrainer::Merging(_)
+            | FromTrainer::Merged(_) => {}
         }
     }
 

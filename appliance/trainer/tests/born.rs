@@ -13,6 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
 use sarai_wire::birth as socket;
+use sarai_wire::merge::MergeStart;
 use sarai_wire::training::{FILES, FromTrainer, Outcome, Prepared, ToTrainer, TrainerStart, TrainingConfig};
 use support::{PATIENCE, World, sha256, trainer};
 
@@ -205,6 +206,60 @@ impl Born {
     fn done_after_ready(mut self) -> Outcome {
         self.ready();
         self.done()
+    }
+}
+
+#[test]
+fn sealed_it_merges_or_says_why_not() {
+    let world = World::new();
+    Born::start(&world, config()).done_after_ready();
+    let merging = |adapter: &str, files: usize| {
+        let me = Born::new();
+        let output = world.path("merged.gguf");
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let files = [
+            File::open(world.path("base.gguf")).unwrap(),
+            File::open(world.path("adapter.gguf")).unwrap(),
+            options.open(&output).unwrap(),
+        ]
+        .map(OwnedFd::from)
+        .into_iter()
+        .take(files)
+        .collect::<Vec<_>>();
+        let raw: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let start = ToTrainer::Merge(MergeStart {
+            base: sha256(&world.path("base.gguf")),
+            adapter: adapter.to_owned(),
+            threads: 2,
+        });
+        socket::send(me.socket.as_fd(), &start, &raw).unwrap();
+        me
+    };
+    let last = |me: &Born| loop {
+        match me.hear() {
+            FromTrainer::Merging(_) => {}
+            last => break last,
+        }
+    };
+    let adapter = sha256(&world.path("adapter.gguf"));
+    let mut trainer = merging(&adapter, 3);
+    let FromTrainer::Merged(outcome) = last(&trainer) else {
+        panic!("it did not merge")
+    };
+    assert!(trainer.child.wait().unwrap().success());
+    assert_eq!(outcome.sha256, sha256(&world.path("merged.gguf")));
+    assert!(outcome.size > 0 && outcome.tensors == 14);
+    for (adapter, files, why) in [
+        ("0".repeat(64), 3, "use the adapter: its SHA-256 is"),
+        (adapter.clone(), 2, "2 descriptors came, 3 were expected"),
+    ] {
+        let mut trainer = merging(&adapter, files);
+        let FromTrainer::Failed { reason } = last(&trainer) else {
+            panic!("{why}: it did not fail")
+        };
+        assert!(reason.contains(why), "{reason}");
+        assert_eq!(trainer.child.wait().unwrap().code(), Some(1));
     }
 }
 

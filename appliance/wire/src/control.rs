@@ -95,6 +95,25 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Make an adapter part of its base, as a model of its own; answered by [`Reply::Merges`], as are the next two.
+    AdaptersMerge {
+        /// Name of the adapter; without, the one in use over the primary's model.
+        name: Option<String>,
+        /// Id of the merged model; without, the base's and the adapter's.
+        id: Option<String>,
+    },
+    /// Which merge runs, how the last one ended, and which merged models are kept.
+    MergedList,
+    /// Remove a merged model.
+    MergedRemove {
+        /// Its id.
+        id: String,
+    },
+    /// Hand out a merged model's files and the certificate of who signed it; answered by [`Reply::Files`].
+    MergedExport {
+        /// Its id.
+        id: String,
+    },
     /// What the nights are at; answered by [`Reply::Training`], as are the next three.
     TrainingStatus,
     /// Begin a night now, whatever the hour and whether or not they are on.
@@ -166,7 +185,9 @@ pub enum Reply {
     },
     /// What became of a change of the adapter in use.
     AdapterChange(AdapterChange),
-    /// Answer to [`Request::AdaptersExport`].
+    /// Answer to [`Request::AdaptersMerge`] and to what is asked about merges.
+    Merges(Box<crate::merge::MergeStatus>),
+    /// Answer to [`Request::AdaptersExport`] and [`Request::MergedExport`].
     Files {
         /// Names of the files; each is attached, read-only, in the same order.
         names: Vec<String>,

@@ -9,7 +9,8 @@
 //!
 //! [`bounds`] holds what the admin may set, for those who read it and those who are told.
 //! [`memory`] is what supervisor, engine and gateway say of the memory ladder, [`adapter`] what they say of LoRA adapters,
-//! [`feedback`] what they say of feedback, [`night`] what a night of learning needs of the gateway and what admins see of it.
+//! [`feedback`] what they say of feedback, [`night`] what a night of learning needs of the gateway and what admins see of it,
+//! [`merge`] what trainer, supervisor and admins say of adapters that become part of their base.
 //! [`descriptors`] is how a line of the control socket brings files with it.
 //!
 //! This crate may read and write descriptors it is handed. It never opens a path, never spawns, and knows
@@ -24,5 +25,6 @@ pub mod engine;
 pub mod feedback;
 pub mod frame;
 pub mod memory;
+pub mod merge;
 pub mod night;
 pub mod training;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::merge::MergeNow;
 use crate::training::Progress;
 
 /// Descriptors attached to [`crate::birth::ToGateway::DataSet`], in this order: the data set (read and write, empty),
@@ -323,6 +324,9 @@ pub struct TrainingStatus {
     /// How many ended how.
     #[serde(default)]
     pub counts: NightCounts,
+    /// The merge that runs; no night begins beside one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeNow>,
 }
 
 #[cfg(test)]

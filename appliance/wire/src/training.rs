@@ -1,13 +1,15 @@
 //! Supervisor ↔ trainer: what a night's training is started with, what it is told, and what it says.
 //!
 //! The trainer is born like an engine (see [`crate::birth`]): one packet is one JSON message. It opens no path; with
-//! [`ToTrainer::Start`] come [`FILES`] descriptors.
+//! [`ToTrainer::Start`] come [`FILES`] descriptors. One that is to merge instead hears [`ToTrainer::Merge`]
+//! ([`crate::merge`]).
 
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::training as bounds;
+use crate::merge::{MergeOutcome, MergeStart, Merging};
 
 /// Descriptors attached to [`ToTrainer::Start`], in this order: the base model (read), the data set (read), the
 /// adapter (read and write, empty), checkpoint a and checkpoint b (read and write). Where [`TrainerStart::initial`]
@@ -20,17 +22,19 @@ pub const FILES: usize = 5;
 pub enum ToTrainer {
     /// Train. [`FILES`] descriptors are attached, and one more with [`TrainerStart::initial`].
     Start(Box<TrainerStart>),
+    /// Merge. [`crate::merge::MERGE_FILES`] descriptors are attached.
+    Merge(MergeStart),
     /// Prove that you live; answered by [`FromTrainer::Pong`] with the same number.
     Ping {
         /// Number to repeat.
         seq: u64,
     },
-    /// Stop computing after the row at hand, until [`ToTrainer::Resume`].
+    /// Stop computing after the row at hand, or the rows of a merge, until [`ToTrainer::Resume`].
     Pause,
     /// Go on.
     Resume,
     /// Write a checkpoint after the row at hand, answer [`FromTrainer::Stopped`], exit with status 0. SIGTERM and the
-    /// end of the supervisor do the same.
+    /// end of the supervisor do the same. Of a merge nothing is kept.
     Stop,
 }
 
@@ -247,7 +251,8 @@ pub enum FromTrainer {
     Pong {
         /// The number of the ping.
         seq: u64,
-        /// Rows computed since the start of the process: it moves as long as there is progress.
+        /// Rows computed, or parts of a merge written, since the start of the process: it moves as long as there is
+        /// progress.
         rows: u64,
         /// Whether it stands still by order.
         paused: bool,
@@ -261,7 +266,11 @@ pub enum FromTrainer {
         /// Whether a checkpoint holds them.
         saved: bool,
     },
-    /// No adapter; the trainer exits with status 1 after this.
+    /// How far a merge is.
+    Merging(Merging),
+    /// The merged model is whole and on disk; the trainer exits with status 0 after this.
+    Merged(MergeOutcome),
+    /// No adapter, or no merged model; the trainer exits with status 1 after this.
     Failed {
         /// Why, fitting after "failed to".
         reason: String,

@@ -6,8 +6,10 @@
 //! | [`store`] | the files: listed, verified, kept, removed |
 //! | [`state`] | which one is in use, which was before, which were rejected |
 //! | [`engines`] | what each engine has loaded, and orders to them |
+//! | [`merge`] | one made part of its base, to be taken away |
 
 pub mod engines;
+pub mod merge;
 pub mod state;
 pub mod store;
 

@@ -17,7 +17,7 @@ use sarai_wire::adapter::MAX_ADAPTER;
 /// How many are kept of those that were accepted, and of those that were rejected.
 pub const KEPT: usize = 30;
 /// Longest name, bytes: with an ending it fits the header of a tar archive.
-const MAX_NAME: usize = 80;
+pub const MAX_NAME: usize = 80;
 /// Most files that are looked at.
 const MAX_FILES: usize = 4096;
 /// Ending of an adapter's file.
@@ -137,11 +137,20 @@ pub fn open(
 /// # Errors
 /// When there is no such adapter, or it cannot be read; fits after "failed to".
 pub fn export(folder: &Path, name: &str) -> Result<Vec<(String, File)>, String> {
+    files(folder, name, &[ENDING, "toml", "toml.asc"])
+        .map_err(|why| format!("find the adapter {name:?}: {why}; see: sarai adapters list"))
+}
+
+/// Opens what there is of a name's files, of which there must be the first.
+///
+/// # Errors
+/// What is wrong; fits after a colon.
+pub fn files(folder: &Path, name: &str, endings: &[&str]) -> Result<Vec<(String, File)>, String> {
     if !is_name(name) {
-        return Err(format!("find the adapter {name:?}: that is no name of one"));
+        return Err("that is no name of one".to_owned());
     }
     let mut files = Vec::new();
-    for ending in [ENDING, "toml", "toml.asc"] {
+    for ending in endings {
         let path = file(folder, name, ending);
         let opened = OpenOptions::new()
             .read(true)
@@ -150,17 +159,13 @@ pub fn export(folder: &Path, name: &str) -> Result<Vec<(String, File)>, String> 
         match opened {
             Ok(opened) => {
                 if !opened.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                    return Err(format!("open {}: it is not a regular file", path.display()));
+                    return Err(format!("{} is not a regular file", path.display()));
                 }
                 files.push((format!("{name}.{ending}"), opened));
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && ending != ENDING => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(format!(
-                    "find the adapter {name:?}: there is none; see: sarai adapters list"
-                ));
-            }
-            Err(e) => return Err(format!("open {}: {e}", path.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !files.is_empty() => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("there is none".to_owned()),
+            Err(e) => return Err(format!("{}: {e}", path.display())),
         }
     }
     Ok(files)

@@ -9,6 +9,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::{TAKE, refuse};
+use crate::adapters::merge::folder::Folder;
 use crate::adapters::store;
 use crate::app::{App, Shared};
 use crate::audit::Gathered;
@@ -31,14 +32,27 @@ pub(super) async fn logs(
 /// An adapter's files, unread.
 pub(super) async fn adapter(app: &App, stream: &mut UnixStream, name: String) -> std::io::Result<()> {
     let folder = app.layout.adapters();
-    let opened = tokio::task::spawn_blocking(move || store::export(&folder, &name)).await;
+    opened(stream, move || store::export(&folder, &name)).await
+}
+
+/// A merged model's files, unread.
+pub(super) async fn merged(app: &App, stream: &mut UnixStream, id: String) -> std::io::Result<()> {
+    let folder = Folder::at(app.layout.merged());
+    opened(stream, move || folder.export(&id)).await
+}
+
+async fn opened(
+    stream: &mut UnixStream,
+    open: impl FnOnce() -> Result<Vec<(String, File)>, String> + Send + 'static,
+) -> std::io::Result<()> {
+    let opened = tokio::task::spawn_blocking(open).await;
     match opened {
         Ok(Ok(found)) => {
             let (names, files): (Vec<String>, Vec<File>) = found.into_iter().unzip();
             send(stream, &Reply::Files { names }, &files).await
         }
         Ok(Err(e)) => refuse(stream, &format!("failed to {e}")).await,
-        Err(e) => refuse(stream, &format!("failed to open the adapter: {e}")).await,
+        Err(e) => refuse(stream, &format!("failed to open the files: {e}")).await,
     }
 }
 

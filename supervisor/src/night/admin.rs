@@ -7,6 +7,7 @@ use sarai_wire::control::Reply;
 use sarai_wire::night::TrainingStatus;
 
 use super::{Trigger, begin, clear, clock, enabled, remember};
+use crate::adapters::merge;
 use crate::app::{App, Shared};
 use crate::problems::lock;
 
@@ -30,7 +31,7 @@ pub async fn forget(app: &App) {
 /// What an admin is told.
 #[must_use]
 pub fn status(app: &Shared) -> TrainingStatus {
-    let enabled = enabled(app);
+    let (enabled, merge) = (enabled(app), merge::now(app));
     let inner = lock(&app.night.inner);
     let next = enabled
         .then(|| {
@@ -48,6 +49,7 @@ pub fn status(app: &Shared) -> TrainingStatus {
         now: inner.stage.clone(),
         nights: inner.state.nights.clone(),
         counts: inner.state.counts,
+        merge,
     }
 }
 

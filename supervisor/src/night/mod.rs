@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`clock`] | when a night is due |
 //! | [`walk`] | its steps, from the choice to the swap |
-//! | [`trainer`] | one training: born, watched, paused, ended |
+//! | [`trainer`], [`jobs`] | one run of the trainer: born, watched, paused, ended; what for |
 //! | [`gate`] | whether what was learnt helps |
 //! | [`watch`] | whether answers became worse afterwards |
 //! | [`state`], [`files`] | what is remembered, and what a night works with |
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod day;
 pub mod files;
 pub mod gate;
+pub mod jobs;
 pub mod state;
 pub mod stop;
 pub mod trainer;
@@ -26,8 +27,8 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -111,8 +112,8 @@ struct Inner {
 pub struct Nights {
     /// When the engines last had something to do.
     pub busy: Busy,
-    /// Held by a night that runs, and by whoever must not run beside one: an update.
-    pub alone: tokio::sync::Mutex<()>,
+    /// Held by a night that runs, and by whoever must not run beside one: a merge, an update.
+    pub alone: Arc<tokio::sync::Mutex<()>>,
     path: PathBuf,
     inner: Mutex<Inner>,
     /// One write at a time, in order.
@@ -144,7 +145,7 @@ impl Nights {
         }
         Self {
             busy: Busy::default(),
-            alone: tokio::sync::Mutex::default(),
+            alone: Arc::default(),
             path,
             inner: Mutex::new(Inner {
                 state,
@@ -221,6 +222,8 @@ pub async fn run(app: App) {
                 continue;
             }
             Look::Missed(_) if !idle(&app) => continue,
+            // It begins when that is over.
+            Look::Due(_) | Look::Missed(_) if app.merges.runs() => continue,
             Look::Due(date) | Look::Missed(date) => date,
         };
         // Before it does anything: whatever ends it, this date has had its night.
@@ -249,7 +252,12 @@ pub fn begin(app: &App, trigger: Trigger) -> Result<(), String> {
             return Err("begin a night: one runs".to_owned());
         }
         if app.night.alone.try_lock().is_err() {
-            return Err("begin a night: an update is being applied".to_owned());
+            let other = if app.merges.runs() {
+                "an adapter is being merged"
+            } else {
+                "an update is being applied"
+            };
+            return Err(format!("begin a night: {other}"));
         }
         (inner.stopper, inner.stage, inner.forget) = (Some(stopper), NightStage::Choosing, false);
     }

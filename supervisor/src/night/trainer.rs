@@ -1,7 +1,6 @@
-//! One training: the trainer born, watched, paused while others need the machine, and ended. Whatever it does, it ends
-//! with an adapter or with a reason, and nobody else notices.
+//! One run of the trainer: born, watched, paused while others need the machine, and ended. Whatever it does, it ends
+//! with what it was to make or with a reason, and nobody else notices.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use nix::sys::signal::Signal;
 use sarai_wire::birth::{self, BirthError};
 use sarai_wire::control::ServiceState;
 use sarai_wire::memory::Rung;
-use sarai_wire::night::NightStage;
-use sarai_wire::training::{FromTrainer, Outcome, Progress, ToTrainer, TrainerStart, TrainingConfig};
+use sarai_wire::training::{FromTrainer, ToTrainer};
 use tokio::io::unix::AsyncFd;
 
+use super::jobs::{Made, Shown, Task};
 use super::stop::Stop;
 use crate::app::App;
 use crate::reaper::Exit;
@@ -47,34 +46,33 @@ const MAX_PACKETS: u32 = 1_000;
 /// Longest reason that is taken from it, characters.
 const REASON: usize = 400;
 
-/// What is trained, from what, and how.
+/// What it is to do.
 pub struct Job {
-    /// The base, as verified.
-    pub base: File,
-    /// SHA-256 of it.
-    pub sha256: String,
-    /// The data set, read-only.
-    pub data: File,
-    /// The adapter's file, empty.
-    pub output: File,
-    /// Its checkpoints.
-    pub checkpoints: [File; 2],
-    /// The adapter in use, which it goes on from, as verified; and its SHA-256.
-    pub initial: Option<(String, OwnedFd)>,
-    /// How.
-    pub config: TrainingConfig,
+    /// Which of the two.
+    pub task: Task,
+    /// Its first message.
+    pub start: ToTrainer,
+    /// The files that go with it.
+    pub files: Vec<OwnedFd>,
+    /// Bytes of the base.
+    pub size: u64,
+    /// Bytes of the largest file that it writes, where that is more than an adapter's.
+    pub largest: u64,
+    /// How long it may take.
+    pub budget: Duration,
 }
 
 /// A running trainer and what is known of it.
 struct Running<'a> {
     app: &'a App,
+    task: Task,
     child: Child,
     birth: AsyncFd<OwnedFd>,
     seq: u64,
     pinged: Instant,
     answered: Instant,
     computed: Computed,
-    /// Rows it had computed, and when that number last grew or it was last paused.
+    /// Rows it had computed, or parts it had written, and when that number last grew or it was last paused.
     rows: (u64, Instant),
     /// Until when it must be ready; none once it is.
     startup: Option<Instant>,
@@ -82,21 +80,22 @@ struct Running<'a> {
     end: Instant,
     paused: bool,
     short: Option<Instant>,
-    progress: Option<Progress>,
+    shown: Shown,
     /// Why it was told to stop, and when.
     stopping: Option<(String, Instant)>,
     /// When it said that it ends, or was killed; nothing it says after that counts.
     leaving: Option<Instant>,
-    said: Option<Result<Outcome, String>>,
+    said: Option<Result<Made, String>>,
     packets: (Instant, u32),
     silence: Duration,
 }
 
-/// Trains. Returns when the trainer has ended, with what it says of its adapter.
+/// Has it done. Returns when the trainer has ended, with what it says of what it made.
 ///
 /// # Errors
-/// Why there is no adapter; fits after "failed to".
-pub async fn train(app: &App, job: Job, stop: &mut Stop) -> Result<Outcome, String> {
+/// Why there is nothing; fits after "failed to".
+pub async fn run(app: &App, job: Job, stop: &mut Stop) -> Result<Made, String> {
+    let word = job.task.word();
     let killed_before = oom_kills(app);
     // Opened before the child is born: what the kernel says of it comes after this.
     let witness = Witness::begin();
@@ -117,7 +116,7 @@ pub async fn train(app: &App, job: Job, stop: &mut Stop) -> Result<Outcome, Stri
         exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string())
     ));
     if oom_kills(app) > killed_before {
-        return Err("train: the trainer ran out of memory".to_owned());
+        return Err(format!("{word}: the trainer ran out of memory"));
     }
     match (said, exit) {
         (Some(Ok(outcome)), Some(Exit::Code(0))) => Ok(outcome),
@@ -125,16 +124,16 @@ pub async fn train(app: &App, job: Job, stop: &mut Stop) -> Result<Outcome, Stri
             let call = witness.name_of(pid).await;
             let call = call.unwrap_or_else(|| "not named".to_owned());
             Err(format!(
-                "train: the trainer tried what it may not: system call {call}"
+                "{word}: the trainer tried what it may not: system call {call}"
             ))
         }
         (_, Some(Exit::Signal(libc::SIGBUS))) => {
-            Err("train: bytes of the model or of the data set cannot be read".to_owned())
+            Err(format!("{word}: bytes of a file it was given cannot be read"))
         }
         (Some(Err(why)), _) => Err(why),
         _ if stopping.is_some() => Err(stopping.unwrap_or_default()),
-        (_, Some(exit)) => Err(format!("train: the trainer ended before it was done: {exit}")),
-        (_, None) => Err("train: the trainer ended before it was done".to_owned()),
+        (_, Some(exit)) => Err(format!("{word}: the trainer ended before it was done: {exit}")),
+        (_, None) => Err(format!("{word}: the trainer ended before it was done")),
     }
 }
 
@@ -145,16 +144,13 @@ fn oom_kills(app: &App) -> Option<u64> {
 
 fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
     let Job {
-        base,
-        sha256,
-        data,
-        output,
-        checkpoints: [a, b],
-        initial,
-        mut config,
+        task,
+        start,
+        files,
+        size,
+        largest,
+        budget,
     } = job;
-    let cpus = u32::try_from(app.cores.house.len()).unwrap_or(u32::MAX).max(1);
-    config.threads = config.threads.min(cpus);
     let (ours, theirs) = birth::pair()?;
     nix::fcntl::fcntl(
         &ours,
@@ -167,7 +163,7 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
         // Before everybody else: what it does can be done another night.
         oom_score_adj: 500,
         birth: Some(theirs.as_fd()),
-        sandbox: Some(policy::trainer(&app.layout)),
+        sandbox: Some(policy::trainer(&app.layout, largest)),
         site: app.layout.run.clone(),
         ..Spec::new(app.layout.programs.join("sarai-trainer"))
     };
@@ -178,15 +174,7 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
     if let Some(output) = child.output.take() {
         tokio::spawn(app.logs.clone().pump(TRAINER.to_owned(), output));
     }
-    let (now, size) = (Instant::now(), base.metadata()?.len());
-    let budget = Duration::from_secs(config.time_budget_seconds.into());
-    let start = ToTrainer::Start(Box::new(TrainerStart {
-        base: sha256,
-        config,
-        initial: initial.as_ref().map(|(sha256, _)| sha256.clone()),
-    }));
-    let mut files: Vec<_> = [&base, &data, &output, &a, &b].map(AsRawFd::as_raw_fd).into();
-    files.extend(initial.as_ref().map(|(_, file)| file.as_raw_fd()));
+    let files: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
     birth::send(ours.as_fd(), &start, &files).map_err(io::Error::other)?;
     // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
     let birth = unsafe { AsyncFd::register(ours) }?;
@@ -194,9 +182,10 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
     app.board.confined(TRAINER, std::mem::take(&mut child.duties));
     app.board.state(TRAINER, ServiceState::Starting);
     app.logs.say(&format!("{TRAINER}: starting"));
-    let startup = STARTUP + Duration::from_secs(size / SLOWEST);
+    let (now, startup) = (Instant::now(), STARTUP + Duration::from_secs(size / SLOWEST));
     Ok(Running {
         app,
+        task,
         child,
         birth,
         seq: 0,
@@ -208,7 +197,7 @@ fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
         end: now + startup + budget + SLACK,
         paused: false,
         short: None,
-        progress: None,
+        shown: Shown::begin(task),
         stopping: None,
         leaving: None,
         said: None,
@@ -228,7 +217,7 @@ fn after_everybody(pid: i32) {
     }
 }
 
-type Ended = (Option<Result<Outcome, String>>, Option<String>, Option<Exit>, i32);
+type Ended = (Option<Result<Made, String>>, Option<String>, Option<Exit>, i32);
 
 /// Until it has been collected.
 async fn watch(mut running: Running<'_>, stop: &mut Stop) -> Ended {
@@ -259,7 +248,7 @@ impl Running<'_> {
         }
         self.packets.1 += 1;
         if self.packets.1 > MAX_PACKETS {
-            return self.kill(format!("train: more than {MAX_PACKETS} messages in a second"));
+            return self.kill(&format!("more than {MAX_PACKETS} messages in a second"));
         }
         match message {
             Ok(FromTrainer::Ready(prepared)) => {
@@ -278,7 +267,14 @@ impl Running<'_> {
                 ));
             }
             Ok(FromTrainer::Progress(progress)) => {
-                self.progress = Some(progress);
+                self.shown = Shown::Training(Some(progress));
+                self.show();
+            }
+            Ok(FromTrainer::Merging(merging)) => {
+                if self.startup.take().is_some() {
+                    self.app.board.state(TRAINER, ServiceState::Ready);
+                }
+                self.shown = Shown::Merging(merging);
                 self.show();
             }
             Ok(FromTrainer::Note { text }) => {
@@ -293,28 +289,38 @@ impl Running<'_> {
                     self.rows = (rows, Instant::now());
                 }
             }
-            Ok(FromTrainer::Done(outcome)) => self.leave(Ok(outcome)),
+            Ok(FromTrainer::Done(outcome)) => self.leave(Ok(Made::Adapter(outcome))),
+            Ok(FromTrainer::Merged(outcome)) => self.leave(Ok(Made::Model(outcome))),
             Ok(FromTrainer::Stopped { step, saved }) => {
                 let why = self
                     .stopping
                     .take()
                     .map_or("it was ended from outside".to_owned(), |(why, _)| why);
                 let kept = if saved { "kept" } else { "not kept" };
-                self.leave(Err(format!("{why}: {step} steps were done and are {kept}")));
+                self.leave(Err(match self.task {
+                    Task::Train => format!("{why}: {step} steps were done and are {kept}"),
+                    Task::Merge => why,
+                }));
             }
             Ok(FromTrainer::Failed { reason }) => self.leave(Err(short(&reason))),
             // Its end follows at once, and its status says more; see `tick` for one that stays.
             Err(BirthError::Closed) => self.leaving = Some(Instant::now()),
-            Err(e) => self.kill(format!("train: the trainer spoke wrongly: {e}")),
+            Err(e) => self.kill(&format!("the trainer spoke wrongly: {e}")),
         }
     }
 
-    fn leave(&mut self, said: Result<Outcome, String>) {
+    fn leave(&mut self, said: Result<Made, String>) {
         self.said = Some(said);
         self.leaving = Some(Instant::now());
     }
 
-    fn kill(&mut self, why: String) {
+    /// Ends it at once; why fits after the task's word and a colon.
+    fn kill(&mut self, why: &str) {
+        let word = self.task.word();
+        self.kill_for(format!("{word}: {why}"));
+    }
+
+    fn kill_for(&mut self, why: String) {
         self.app.reaper.signal_group(self.child.pid, Signal::SIGKILL);
         self.said.get_or_insert(Err(why));
         self.leaving = Some(Instant::now());
@@ -332,17 +338,14 @@ impl Running<'_> {
     }
 
     fn show(&self) {
-        self.app.night.at(NightStage::Training {
-            progress: self.progress,
-            paused: self.paused,
-        });
+        self.shown.show(self.app, self.paused);
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         if let Some(since) = self.leaving {
             if since.elapsed() > LEAVE {
-                self.kill("train: the trainer did not end".to_owned());
+                self.kill("the trainer did not end");
             }
             return;
         }
@@ -352,21 +355,18 @@ impl Running<'_> {
             self.rows.1 = now;
         }
         if overdue(silent, self.silence, computes) {
-            self.kill(format!(
-                "train: the trainer gave no answer for {} s",
-                silent.as_secs()
-            ));
+            self.kill(&format!("the trainer gave no answer for {} s", silent.as_secs()));
         } else if let Some((why, since)) = &self.stopping {
             if since.elapsed() > STOP {
                 let why = format!("{why}: it did not end in time and was killed");
-                self.kill(why);
+                self.kill_for(why);
             }
         } else if self.startup.is_some_and(|until| now > until) {
-            self.kill("train: the trainer was not ready in time".to_owned());
+            self.kill("the trainer was not ready in time");
         } else if self.startup.is_none() && self.rows.1.elapsed() > STUCK {
-            self.kill(format!("train: no progress for {} s", STUCK.as_secs()));
+            self.kill(&format!("no progress for {} s", STUCK.as_secs()));
         } else if now > self.end {
-            self.stop("train: it exceeded its time budget".to_owned());
+            self.stop(format!("{}: it exceeded its time budget", self.task.word()));
         } else {
             self.yield_to_others();
         }
@@ -382,7 +382,7 @@ impl Running<'_> {
         if rung == Rung::Normal {
             self.short = None;
         } else if self.short.get_or_insert_with(Instant::now).elapsed() > SHORT {
-            return self.stop("train: memory is short".to_owned());
+            return self.stop(format!("{}: memory is short", self.task.word()));
         }
         let busy = self.app.cores.shared() && self.app.night.busy.idle() < QUIET;
         let pause = busy || rung != Rung::Normal;

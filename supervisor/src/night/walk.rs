@@ -14,14 +14,14 @@ use sarai_wire::night::{
 use sarai_wire::training::Outcome;
 
 use super::files::Files;
+use super::jobs::{self, Training};
 use super::state::{Unfinished, Watched};
 use super::stop::Stop;
-use super::trainer::{self, Job};
 use super::watch::LEAST_ANSWERS;
 use super::{Trigger, gate, remember};
 use crate::adapters::store::{self, Label};
 use crate::adapters::{self, engines};
-use crate::app::App;
+use crate::app::{App, Shared};
 use crate::models;
 use crate::service::program::Hold;
 use crate::service::{GATEWAY, PRIMARY};
@@ -38,7 +38,7 @@ const MEASURE_SLACK: Duration = Duration::from_secs(60);
 /// Nights that work on the same training before it is given up.
 const MOST_NIGHTS: u32 = 3;
 /// Free bytes of the disk below which nothing is begun.
-const RESERVE: u64 = 64 * 1024 * 1024;
+pub(crate) const RESERVE: u64 = 64 * 1024 * 1024;
 
 /// A night that came to its end.
 pub struct Ended {
@@ -119,7 +119,7 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
 }
 
 /// Free bytes of the disk.
-fn free(app: &App) -> Option<u64> {
+pub(crate) fn free(app: &Shared) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(&app.layout.data).ok()?;
     Some(found.blocks_available() as u64 * found.fragment_size() as u64)
 }
@@ -288,7 +288,7 @@ async fn train(app: &App, work: &Work, stop: &mut Stop) -> Result<Outcome, Strin
     };
     // What earlier nights taught is where this one begins; replay alone would not bring it back.
     let initial = adapters::for_birth(app, PRIMARY, work.base).await;
-    let job = Job {
+    let training = Training {
         base: model.verified.file,
         sha256: work.base.to_string(),
         data: work.files.data()?,
@@ -297,7 +297,7 @@ async fn train(app: &App, work: &Work, stop: &mut Stop) -> Result<Outcome, Strin
         initial: initial.map(|(adapter, file)| (adapter.digest, file)),
         config: app.config.training.how.clone(),
     };
-    let outcome = trainer::train(app, job, stop).await?;
+    let outcome = jobs::train(app, training, stop).await?;
     let files = work.files.clone();
     let hashes = away(move || {
         let adapter = files.adapter()?;

@@ -7,6 +7,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::adapters::merge;
 use crate::app::{App, Shared};
 use crate::boot::{clock, data, entropy};
 use crate::night;
@@ -36,7 +37,7 @@ pub(super) fn remember(watchdog: &Watchdog) {
 pub(super) async fn services(app: &App) {
     app.ladder.end();
     // While those it asked can still answer.
-    night::admin::end(app).await;
+    tokio::join!(night::admin::end(app), merge::end(app));
     let drain = Duration::from_secs(app.config.gateway.drain_s.into()) + GATEWAY_SLACK;
     stop(app, GATEWAY, drain).await;
     // The gateway's last word about its audit log.

@@ -99,15 +99,16 @@ pub fn gateway(layout: &Layout) -> Sandbox {
     }
 }
 
-/// The trainer: nothing but its own code and a `/tmp` of its own. Model, data set and adapter come as descriptors.
+/// The trainer: nothing but its own code and a `/tmp` of its own. Model, data set and adapter come as descriptors. It
+/// writes files of the largest adapter's size, or of `largest` bytes where that is more.
 #[must_use]
-pub fn trainer(layout: &Layout) -> Sandbox {
+pub fn trainer(layout: &Layout, largest: u64) -> Sandbox {
     let base = base(layout, Program::Trainer);
     Sandbox {
         temporary: Some(TRAINER_TEMPORARY),
         limits: Limits {
             processes: layout.separate.then_some(TRAINER_THREADS),
-            file: Some(TRAINER_FILE),
+            file: Some(TRAINER_FILE.max(largest)),
             ..base.limits
         },
         ..base

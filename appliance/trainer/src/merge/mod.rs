@@ -5,12 +5,13 @@
 //! updates. Those are quantised again row by row, as [`row`] says.
 
 mod row;
+pub mod session;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::Write;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -58,19 +59,18 @@ pub struct Merged {
     pub lost: f64,
 }
 
-/// Writes the merged model. `progress` is told bytes written and bytes there will be.
+/// Is told bytes written and bytes there will be; may hold the merge up, and may end it.
+pub type Watch<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// Writes the merged model, and says so to `progress` after each part.
 ///
 /// The base must not change while it is read: it is mapped.
 ///
 /// # Errors
 ///
 /// [`Error::Base`] and [`Error::AdapterFile`] when the one is no model or the other no adapter that fits it,
-/// [`Error::Io`] when something can't be read or written.
-pub fn merge(
-    order: Order<'_>,
-    to: &mut dyn Write,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Merged, Error> {
+/// [`Error::Io`] when something can't be read or written, [`Error::Stopped`] when `progress` ends it.
+pub fn merge(order: Order<'_>, to: &mut dyn Write, progress: &mut Watch<'_>) -> Result<Merged, Error> {
     // SAFETY: by this function's demand nobody changes or shortens the file meanwhile.
     let map = unsafe { Mmap::map(order.base) }.map_err(|source| Error::Io {
         what: "map the base model",
@@ -149,7 +149,7 @@ struct Writer<'a> {
     to: &'a mut dyn Write,
     written: u64,
     all: u64,
-    progress: &'a mut dyn FnMut(u64, u64),
+    progress: &'a mut Watch<'a>,
 }
 
 impl Writer<'_> {
@@ -158,7 +158,9 @@ impl Writer<'_> {
         for part in bytes.chunks(16 * CHUNK) {
             self.to.write_all(part).map_err(unwritten)?;
             self.written += part.len() as u64;
-            (self.progress)(self.written, self.all);
+            if (self.progress)(self.written, self.all).is_break() {
+                return Err(Error::Stopped);
+            }
         }
         Ok(())
     }

@@ -73,7 +73,10 @@ fn merged_with(base: &[u8], adapter: &[u8], threads: usize) -> Result<(Vec<u8>, 
     };
     let mut bytes = Vec::new();
     let mut seen = (0, 0);
-    let merged = merge(order, &mut bytes, &mut |written, all| seen = (written, all))?;
+    let merged = merge(order, &mut bytes, &mut |written, all| {
+        seen = (written, all);
+        ControlFlow::Continue(())
+    })?;
     assert_eq!(seen, (bytes.len() as u64, bytes.len() as u64));
     Ok((bytes, merged))
 }
@@ -147,6 +150,39 @@ fn what_is_merged_computes_what_base_and_adapter_do() {
             // Along the adapter's directions, nearly all of the update is there, far below a step as above it.
             assert!(figures.lost < 0.03, "{kind:?} {strength}: {}", figures.lost);
         }
+    }
+}
+
+#[test]
+fn whoever_watches_ends_it_after_any_part() {
+    let base = base(&shape(vec![Kind::Q8_0]));
+    let model = model(&base);
+    let order = Order {
+        base: &file(&base),
+        base_digest: "b",
+        adapter: &adapter(&model, &parameters(&model, 0.3)),
+        adapter_digest: "a",
+        threads: 1,
+    };
+    let merge_until = |most: usize| {
+        let (mut bytes, mut parts) = (Vec::new(), 0);
+        let end = merge(order, &mut bytes, &mut |_, _| {
+            parts += 1;
+            if parts > most {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        (end, parts)
+    };
+    let (whole, parts) = merge_until(usize::MAX);
+    whole.unwrap();
+    assert!(parts > 14, "{parts}");
+    for most in 0..parts {
+        let (end, said) = merge_until(most);
+        assert!(matches!(end, Err(Error::Stopped)), "{end:?}");
+        assert_eq!(said, most + 1);
     }
 }
 

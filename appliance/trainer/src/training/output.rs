@@ -1,4 +1,4 @@
-//! The adapter's file: written last, whole or not at all.
+//! The file of what was made, an adapter or a merged model: written last, whole or not at all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -24,7 +24,7 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The file.
-    #[error("write the adapter: {0}")]
+    #[error("write what was made: {0}")]
     Io(#[from] io::Error),
     /// What goes into it.
     #[error(transparent)]
@@ -105,6 +105,6 @@ mod tests {
     fn a_full_disk_is_said() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let error = write(&full, |_| Ok(())).unwrap_err().to_string();
-        assert!(error.starts_with("write the adapter: "), "{error}");
+        assert!(error.starts_with("write what was made: "), "{error}");
     }
 }
