@@ -41,7 +41,7 @@ pub enum IdentityError {
 
 /// The machine's keys, ready for use.
 pub struct Identity {
-    /// Signs adapters trained here, and audit records.
+    /// Signs adapters trained here, audit records, and merged models, which nobody loads for that alone.
     pub device: DeviceKey,
     /// Signs server certificates.
     pub authority: Authority,
