@@ -182,7 +182,7 @@ fn an_adapter_becomes_part_of_its_base_and_another_machine_that_believes_this_on
 #[test]
 fn a_merge_that_is_killed_leaves_nothing_and_nothing_runs_beside_one() {
     let _alone = tree::alone();
-    // Wide, and an adapter of a high rank: it takes a second or more, in which it can be caught.
+    // Wide, an adapter of a high rank, and one thread: it takes a second or more, in which it can be caught.
     let wide = Tiny {
         feed_forward: 8192,
         ..base()
@@ -191,7 +191,7 @@ fn a_merge_that_is_killed_leaves_nothing_and_nothing_runs_beside_one() {
     let path = folder.path().join("wide.gguf");
     wide.write(&path).unwrap();
     let artifact = Artifact::new("primary", "wide", &path, 512).unwrap();
-    let mut a = Appliance::start_with(&[artifact.clone(), model::tiny("fallback").unwrap()], "").unwrap();
+    let mut a = Appliance::start_with(&[artifact.clone(), model::tiny("fallback").unwrap()], "[training]\nthreads = 1\n").unwrap();
     let lora = Lora {
         rank: 64,
         ..Lora::tiny(&wide, 1)

@@ -17,6 +17,7 @@ use sarai_wire::merge::{MergeOutcome, MergedModel};
 
 use crate::adapters::store::{files, is_name};
 use crate::models;
+use crate::night::jobs::MORE;
 
 /// Most that are kept at a time: each is as large as its base.
 pub const MOST: usize = 8;
@@ -155,6 +156,13 @@ impl Folder {
         if hashes.size != outcome.size || hashes.sha256.to_string() != outcome.sha256 {
             return Err("attest the merged model: it is not what the trainer says it wrote".to_owned());
         }
+        if hashes.size > label.base.saturating_add(MORE) {
+            return Err(format!(
+                "attest the merged model: it has {} bytes, {} more than its base",
+                hashes.size,
+                hashes.size - label.base
+            ));
+        }
         let document = Attestation {
             format: FORMAT,
             kind: Kind::Model,
@@ -214,7 +222,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Every merged model whose signature by this device holds, and whose file is as long as that says.
+    /// Every merged model whose signature by this device holds, and whose file is as long as that says. One that has
+    /// expired since it was signed is among them: it can still be removed.
     ///
     /// # Errors
     /// When the folder cannot be read, or the device's certificate; fits after "failed to".
@@ -240,7 +249,8 @@ impl Folder {
             id: Some(id),
             sha256: None,
             base: None,
-            now: Timestamp::now(),
+            // Judged at the time of its signature, that is.
+            now: Timestamp::UNIX_EPOCH,
             highest_seen: 0,
         };
         let checked = check_document(&document, Some(&signature), own, &expect).ok()?;

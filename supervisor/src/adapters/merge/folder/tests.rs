@@ -100,6 +100,10 @@ fn what_the_trainer_did_not_write_is_not_signed() {
     let error = world.folder.put(&label("m-a"), &outcome(b"merge"), &world.key);
     assert!(error.unwrap_err().contains("not what the trainer says"));
     assert_eq!(world.names(), [".m-a.gguf.new"]);
+    let long = vec![1; usize::try_from(MORE).unwrap() + 6];
+    world.folder.begin("m-a").unwrap().write_all(&long).unwrap();
+    let error = world.folder.put(&label("m-a"), &outcome(&long), &world.key);
+    assert!(error.unwrap_err().contains("1048577 more than its base"));
     world.folder.clear().unwrap();
     assert!(world.names().is_empty());
 }
@@ -137,6 +141,23 @@ fn whatever_is_left_of_one_is_not_shown_and_removed() {
     assert_eq!(world.listed(), ["whole"]);
     std::fs::write(world.folder.file("whole", "gguf"), "longer").unwrap();
     assert!(world.listed().is_empty());
+}
+
+#[test]
+fn what_has_expired_since_can_still_be_removed() {
+    let world = world();
+    let expires = Timestamp::now() + jiff::SignedDuration::from_secs(1);
+    world.folder.begin("m-a").unwrap().write_all(b"x").unwrap();
+    let label = Label {
+        expires: Some(expires),
+        ..label("m-a")
+    };
+    world.folder.put(&label, &outcome(b"x"), &world.key).unwrap();
+    while Timestamp::now() <= expires {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(world.listed(), ["m-a"]);
+    world.folder.remove("m-a").unwrap();
 }
 
 #[test]
