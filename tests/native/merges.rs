@@ -191,7 +191,11 @@ fn a_merge_that_is_killed_leaves_nothing_and_nothing_runs_beside_one() {
     let path = folder.path().join("wide.gguf");
     wide.write(&path).unwrap();
     let artifact = Artifact::new("primary", "wide", &path, 512).unwrap();
-    let mut a = Appliance::start_with(&[artifact.clone(), model::tiny("fallback").unwrap()], "[training]\nthreads = 1\n").unwrap();
+    let mut a = Appliance::start_with(
+        &[artifact.clone(), model::tiny("fallback").unwrap()],
+        "[training]\nthreads = 1\n",
+    )
+    .unwrap();
     let lora = Lora {
         rank: 64,
         ..Lora::tiny(&wide, 1)

@@ -123,7 +123,10 @@ fn a_merge_is_waited_for_and_says_how_it_ended() {
     }
     let output = ending(Some(ended(BEGAN, merged()))).sarai(&["adapters", "merge", "a", "--wait", "--json"]);
     let status: MergeStatus = serde_json::from_str(&out(&output)).unwrap();
-    assert_eq!((status.last.unwrap().result, status.models), (merged(), vec![model()]));
+    assert_eq!(
+        (status.last.unwrap().result, status.models),
+        (merged(), vec![model()])
+    );
 }
 
 #[test]
@@ -143,7 +146,10 @@ fn what_is_refused_is_an_error_and_what_is_kept_is_told_taken_and_removed() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(err(&refused), "sarai: failed to begin a merge: a night runs\n");
     let text = out(&supervisor.sarai(&["adapters", "merged"]));
-    assert!(text.contains("m-a") && text.contains("none is loaded here"), "{text}");
+    assert!(
+        text.contains("m-a") && text.contains("none is loaded here"),
+        "{text}"
+    );
     assert_eq!(
         out(&supervisor.sarai(&["adapters", "merged", "remove", "m-a"])),
         "m-a removed\n"

@@ -81,8 +81,7 @@ fn what_was_put_there_is_attested_by_the_device_which_vouches_for_no_model_that_
         now: Timestamp::now(),
         highest_seen: 0,
     };
-    let judge =
-        |keyring: &Keyring| check_document(&read("toml"), Some(&read("toml.asc")), keyring, &expect);
+    let judge = |keyring: &Keyring| check_document(&read("toml"), Some(&read("toml.asc")), keyring, &expect);
     // Whoever takes the certificate that lies beside it for a release key's believes it.
     let theirs = Keyring::default().with_release(&read("device.asc")).unwrap();
     let memory = judge(&theirs).unwrap().attestation.memory.unwrap();
