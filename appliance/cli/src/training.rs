@@ -1,10 +1,11 @@
 //! `sarai training`: the nights that teach. Begun by hand, turned on and off, and how they went.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use sarai_wire::control::{Reply, Request};
-use sarai_wire::night::{Night, NightResult, NightStage, TrainingStatus};
+use sarai_wire::night::{Examples, Night, NightResult, NightStage, TrainingStatus};
 use sarai_wire::training::Progress;
 
 use crate::args::TrainingCommand;
@@ -186,6 +187,34 @@ fn result(night: &Night) -> (&'static str, String) {
     (word, what)
 }
 
+/// What a night learnt from: how many examples, and how many of them are not whole or not there.
+fn learnt(night: &Night) -> String {
+    let Some(examples) = &night.examples else {
+        return String::new();
+    };
+    let Examples {
+        train,
+        held_out,
+        replay,
+        shortened,
+        cut,
+        long,
+        refused,
+    } = *examples;
+    let mut text = format!("{train} + {replay}, {held_out} held out");
+    for (count, what) in [
+        (shortened, "shortened"),
+        (cut, "of them with their answer"),
+        (long, "too long"),
+        (refused, "refused by the template"),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {count} {what}");
+        }
+    }
+    text
+}
+
 /// What the gate measured: held-out loss, general loss, right answers.
 fn gate(night: &Night) -> String {
     let Some(figures) = &night.figures else {
@@ -278,11 +307,19 @@ fn render(status: &TrainingStatus, paint: Paint) -> String {
             night.began.clone(),
             format!("{} s", night.seconds),
             word.to_owned(),
+            learnt(night),
             gate(night),
             what,
         ]
     };
-    let heading = ["BEGAN", "TOOK", "RESULT", "HELD-OUT, GENERAL, RIGHT", "WHY"];
+    let heading = [
+        "BEGAN",
+        "TOOK",
+        "RESULT",
+        "EXAMPLES",
+        "HELD-OUT, GENERAL, RIGHT",
+        "WHY",
+    ];
     out.push('\n');
     out.push_str(&painted_table(
         &heading,
@@ -306,6 +343,7 @@ mod tests {
             began: "2026-01-02T02:00:00Z".into(),
             seconds: 90,
             result,
+            examples: None,
             figures,
             later: None,
         }
@@ -339,6 +377,15 @@ mod tests {
             Some(figures),
         );
         applied.later = Some("taken back by itself".into());
+        applied.examples = Some(Examples {
+            train: 12,
+            held_out: 3,
+            replay: 4,
+            shortened: 5,
+            cut: 1,
+            long: 2,
+            refused: 0,
+        });
         let status = TrainingStatus {
             enabled: true,
             next: Some("2026-01-03T02:00:00+01:00".into()),
@@ -384,6 +431,7 @@ mod tests {
             "trains (paused for requests or memory): step 3 of 9, loss 1.500, 81 tokens/s, 10 min left",
             "1 applied, 0 rejected, 4 skipped, 0 failed; 0 taken back",
             "2.500 to 1.250, 2.500 to 1.250, 18 to 18 of 20",
+            "12 + 4, 3 held out, 5 shortened, 1 of them with their answer, 2 too long  2.500",
             "night-1 is in use; taken back by itself",
             "failed to train: signal SIGKILL; the next one goes on",
         ] {

@@ -26,6 +26,7 @@ fn night(began: &str, result: NightResult) -> Night {
         began: began.into(),
         seconds: 7,
         result,
+        examples: None,
         figures: None,
         later: None,
     }

@@ -26,7 +26,7 @@ pub fn turn_end(template: &Template, markers: &Markers, vocab: Vocab<'_>) -> Vec
 }
 
 impl Frontend {
-    /// The tokens of a conversation, of its answer, and of the end of the model's turn.
+    /// The tokens of a conversation, of its answer, and, where that ends, of the end of the model's turn.
     pub(crate) fn encode(&self, request: &Encode) -> Result<Encoded, Error> {
         validate::check_encode(request)?;
         let too_long = || Error {
@@ -36,7 +36,7 @@ impl Frontend {
                 request.most
             ),
         };
-        if self.turn_end.is_empty() {
+        if request.ends && self.turn_end.is_empty() {
             let message = "failed to end the model's turn: its vocabulary has no token for that".to_owned();
             let kind = ErrorKind::Failed;
             return Err(Error { kind, message });
@@ -49,7 +49,9 @@ impl Frontend {
             })?;
         let answer = count(tokens.len());
         tokens.extend(self.plain(&request.text));
-        tokens.extend(&self.turn_end);
+        if request.ends {
+            tokens.extend(&self.turn_end);
+        }
         if tokens.len() > request.most as usize {
             return Err(too_long());
         }

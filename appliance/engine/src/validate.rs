@@ -120,7 +120,12 @@ pub fn check_score(request: &Score) -> Result<(), Error> {
 /// # Errors
 /// [`ErrorKind::Invalid`], naming the field and its bounds.
 pub fn check_encode(request: &Encode) -> Result<(), Error> {
-    let Encode { messages, text, most } = request;
+    let Encode {
+        messages,
+        text,
+        most,
+        ends: _,
+    } = request;
     check_messages(messages)?;
     if text.is_empty() || text.len() > scoring::MAX_BYTES {
         return Err(invalid(format!(
@@ -318,6 +323,7 @@ mod tests {
             messages: good().messages,
             text: "hi".into(),
             most: 4096,
+            ends: true,
         };
         check_encode(&good()).unwrap();
         let refused = |change: &dyn Fn(&mut Encode)| {

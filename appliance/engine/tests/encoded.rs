@@ -129,7 +129,13 @@ fn what_is_too_long_or_wrong_is_refused_and_the_bound_is_exact() {
     let engine = Engine::tiny(&Tiny::default(), small());
     let request = user("hello");
     let all = u32::try_from(engine.encode(&request, "yes", 4096).unwrap().tokens.len()).unwrap();
-    assert!(engine.encode(&request, "yes", all).is_ok());
+    let whole = engine.encode(&request, "yes", all).unwrap();
+    // An answer that is cut off ends nothing, and has that much more room.
+    let cut = engine.encode_part(&request, "yes", all - 1, false).unwrap();
+    assert_eq!(
+        (&cut.tokens[..], cut.answer),
+        (&whole.tokens[..whole.tokens.len() - 1], whole.answer)
+    );
     for (text, most) in [
         ("yes".to_owned(), all - 1),
         ("yes".to_owned(), 1),

@@ -116,12 +116,14 @@ pub struct Encode {
     pub text: String,
     /// Most tokens of both together; more are answered with [`ErrorKind::ContextLength`].
     pub most: u32,
+    /// Whether the answer ends here, so that the end of the model's turn follows; else it was cut off.
+    pub ends: bool,
 }
 
 /// Answer to [`Request::Encode`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encoded {
-    /// Those of the conversation, those of the answer, and what ends the model's turn.
+    /// Those of the conversation, those of the answer, and, where that ends, what ends the model's turn.
     pub tokens: Vec<u32>,
     /// Where the answer begins: what is before it is not to be learnt, everything from here on is.
     pub answer: u32,

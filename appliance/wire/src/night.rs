@@ -22,6 +22,8 @@ pub struct DataSetOrder {
     pub since: Option<String>,
     /// SHA-256 of the primary's model, lower-case hex: an engine that runs another one is not asked.
     pub base: String,
+    /// Most tokens of an example: those of a row of the trainer. A longer one is shortened to it.
+    pub length: u32,
     /// How is chosen.
     pub choice: ChoiceSettings,
 }
@@ -65,14 +67,8 @@ pub enum DataSetOutcome {
     Made {
         /// When the choice began, RFC 3339: the next night's [`DataSetOrder::since`] if this one is accepted.
         at: String,
-        /// Examples to be learnt.
-        train: u64,
-        /// Examples held out.
-        held_out: u64,
-        /// Examples of earlier nights that are learnt again.
-        replay: u64,
-        /// Examples that do not fit the engine's context or a row, and are left out.
-        long: u64,
+        /// How many examples there are.
+        examples: Examples,
         /// How the examples were chosen, for the log: `low=3 doubled=2 …`. No text of anybody's.
         tally: String,
     },
@@ -86,6 +82,26 @@ pub enum DataSetOutcome {
         /// Why.
         reason: String,
     },
+}
+
+/// How many examples a night has, and what their length cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Examples {
+    /// To be learnt.
+    pub train: u64,
+    /// Held out.
+    pub held_out: u64,
+    /// Of earlier nights, to be learnt again.
+    pub replay: u64,
+    /// Those of them that are longer than a row: their conversation lost its beginning, or their answer its end.
+    pub shortened: u64,
+    /// Those of the shortened whose answer lost its end: it is as long as a row by itself.
+    pub cut: u64,
+    /// Left out: longer than an example may be at all, or no row has room for any of the answer.
+    pub long: u64,
+    /// Left out: the model's template does not take the conversation.
+    pub refused: u64,
 }
 
 /// Whether an adapter helps, measured by the engine that serves, without standing in anybody's way.
@@ -286,6 +302,9 @@ pub struct Night {
     /// How it ended.
     #[serde(flatten)]
     pub result: NightResult,
+    /// What it learnt from, where it came to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<Examples>,
     /// What the gate measured, where it came to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<GateFigures>,
@@ -350,6 +369,10 @@ mod tests {
             began: "2026-01-02T02:00:00Z".into(),
             seconds: 90,
             result: NightResult::Skipped { reason: "few".into() },
+            examples: Some(Examples {
+                long: 1,
+                ..Examples::default()
+            }),
             figures: None,
             later: None,
         };

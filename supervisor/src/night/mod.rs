@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sarai_wire::memory::Rung;
-use sarai_wire::night::{GateFigures, Night, NightResult, NightStage, Sums};
+use sarai_wire::night::{Night, NightResult, NightStage, Sums};
 
 use crate::app::{App, Shared};
 use crate::problems::{Problems, lock};
@@ -41,6 +41,7 @@ use clock::Look;
 use files::Files;
 use state::State;
 use stop::{Stop, Stopper};
+use walk::Ended;
 
 /// Topic of an adapter that was taken back.
 const TAKEN_BACK: &str = "night taken back";
@@ -138,6 +139,7 @@ impl Nights {
                     reason: "go on: the machine, or the supervisor, ended in the middle of it".to_owned(),
                     resumes,
                 },
+                examples: state.unfinished.as_ref().map(|unfinished| unfinished.examples),
                 figures: None,
                 later: None,
             });
@@ -266,28 +268,20 @@ pub fn begin(app: &App, trigger: Trigger) -> Result<(), String> {
         let began = Timestamp::now();
         let worker = App::clone(&app);
         let walked = tokio::spawn(async move { walked(&worker, trigger, began, stop).await });
-        let (result, figures) = walked.await.unwrap_or_else(|e| {
-            let reason = format!("go on: the supervisor's own task ended: {e}");
-            (
-                NightResult::Failed {
-                    reason,
-                    resumes: false,
-                },
-                None,
+        let ended = walked.await.unwrap_or_else(|e| {
+            failed(
+                &app,
+                format!("go on: the supervisor's own task ended: {e}"),
+                false,
             )
         });
-        end_of(&app, began, result, figures).await;
+        end_of(&app, began, ended).await;
     });
     Ok(())
 }
 
 /// Runs one, alone.
-async fn walked(
-    app: &App,
-    trigger: Trigger,
-    began: Timestamp,
-    mut stop: Stop,
-) -> (NightResult, Option<GateFigures>) {
+async fn walked(app: &App, trigger: Trigger, began: Timestamp, mut stop: Stop) -> Ended {
     let _alone = app.night.alone.lock().await;
     let why = match trigger {
         Trigger::Clock => "its hour",
@@ -299,17 +293,29 @@ async fn walked(
         Ok(()) => walk::walk(app, trigger, began, &mut stop).await,
         Err(e) => Err(e),
     };
-    match walked {
-        Ok(ended) => (ended.result, ended.figures),
-        Err(reason) => {
-            let kept = app.night.with(|state| state.unfinished.is_some());
-            let resumes = kept && Files::at(app.layout.training()).resumable();
-            (NightResult::Failed { reason, resumes }, None)
-        }
+    walked.unwrap_or_else(|reason| {
+        let kept = app.night.with(|state| state.unfinished.is_some());
+        let resumes = kept && Files::at(app.layout.training()).resumable();
+        failed(app, reason, resumes)
+    })
+}
+
+/// The end of one that could not be done.
+fn failed(app: &App, reason: String, resumes: bool) -> Ended {
+    let of = |state: &State| state.unfinished.as_ref().map(|unfinished| unfinished.examples);
+    Ended {
+        result: NightResult::Failed { reason, resumes },
+        examples: app.night.with(of),
+        figures: None,
     }
 }
 
-async fn end_of(app: &App, began: Timestamp, mut result: NightResult, figures: Option<GateFigures>) {
+async fn end_of(app: &App, began: Timestamp, ended: Ended) {
+    let Ended {
+        mut result,
+        examples,
+        figures,
+    } = ended;
     let forget = lock(&app.night.inner).forget;
     if let NightResult::Failed { resumes, .. } = &mut result
         && forget
@@ -335,6 +341,7 @@ async fn end_of(app: &App, began: Timestamp, mut result: NightResult, figures: O
         began: began.to_string(),
         seconds: u64::try_from(took).unwrap_or(0),
         result,
+        examples,
         figures,
         later: None,
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use sarai_trust::atomic;
-use sarai_wire::night::{NIGHTS, Night, NightCounts, NightResult, Sums};
+use sarai_wire::night::{Examples, NIGHTS, Night, NightCounts, NightResult, Sums};
 use serde::{Deserialize, Serialize};
 
 /// Largest file, bytes.
@@ -66,8 +66,14 @@ pub struct Unfinished {
     /// SHA-256 of the adapter that was in use when it began.
     #[serde(default)]
     pub before: Option<String>,
+    /// Tokens of a row that its examples were shortened to.
+    #[serde(default)]
+    pub length: u32,
     /// When its examples were chosen, RFC 3339.
     pub at: String,
+    /// How many there are.
+    #[serde(default)]
+    pub examples: Examples,
     /// How many nights have worked on it.
     pub nights: u32,
 }
@@ -253,6 +259,7 @@ mod tests {
             began: format!("2026-01-01T00:00:{n:02}Z"),
             seconds: 5,
             result,
+            examples: Some(Examples::default()),
             figures: Some(GateFigures {
                 before: measured,
                 after: measured,
@@ -279,6 +286,11 @@ mod tests {
                 base: "ab".repeat(32),
                 data: "cd".repeat(32),
                 before: None,
+                length: 512,
+                examples: Examples {
+                    train: 9,
+                    ..Examples::default()
+                },
                 at: "2026-01-02T02:00:00Z".into(),
                 nights: 1,
             }),

@@ -8,8 +8,8 @@ use sarai_trust::{Digest, hash_file};
 use sarai_wire::adapter::{Adapter, AdapterOrder, MAX_ADAPTER};
 use sarai_wire::control::ServiceState;
 use sarai_wire::night::{
-    DataSetOrder, DataSetOutcome, GateFigures, MAX_DATA_SET, MeasureOrder, Measured, NightResult, NightStage,
-    Sums,
+    DataSetOrder, DataSetOutcome, Examples, GateFigures, MAX_DATA_SET, MeasureOrder, Measured, NightResult,
+    NightStage, Sums,
 };
 use sarai_wire::training::Outcome;
 
@@ -44,6 +44,8 @@ pub(crate) const RESERVE: u64 = 64 * 1024 * 1024;
 pub struct Ended {
     /// How.
     pub result: NightResult,
+    /// What it learnt from.
+    pub examples: Option<Examples>,
     /// What was measured.
     pub figures: Option<GateFigures>,
 }
@@ -64,6 +66,7 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
     let skipped = |reason: String| {
         Ok(Ended {
             result: NightResult::Skipped { reason },
+            examples: None,
             figures: None,
         })
     };
@@ -114,6 +117,7 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
     remember(app, |state| state.unfinished = None).await?;
     Ok(Ended {
         result,
+        examples: Some(work.unfinished.examples),
         figures: Some(figures),
     })
 }
@@ -159,6 +163,7 @@ async fn goes_on(app: &App, files: &Files, base: Digest) -> Result<Option<Work>,
     };
     let before = engines::in_use(app, PRIMARY).map(|adapter| adapter.digest);
     let mut usable = unfinished.base == base.to_string()
+        && unfinished.length == app.config.training.how.sequence_length
         && unfinished.before == before
         && unfinished.nights < MOST_NIGHTS
         && files.resumable();
@@ -199,9 +204,11 @@ async fn choose(
         let files = files.clone();
         away(move || files.begin()).await?
     };
+    let length = app.config.training.how.sequence_length;
     let order = DataSetOrder {
         since: app.night.with(|state| state.since.clone()),
         base: base.to_string(),
+        length,
         choice: app.config.training.choice.clone(),
     };
     let chosen = stop
@@ -211,24 +218,13 @@ async fn choose(
         )
         .await;
     let answer = given_up(app, chosen)??;
-    let at = match answer.outcome {
-        DataSetOutcome::Made {
-            at,
-            train,
-            held_out,
-            replay,
-            long,
-            tally,
-        } => {
-            app.logs.say(&format!(
-                "night: {train} examples to learn, {held_out} held out, {replay} of earlier nights, {long} too long; {tally:.300}"
-            ));
+    let (at, examples) = match answer.outcome {
+        DataSetOutcome::Made { at, examples, tally } => {
+            app.logs
+                .say(&format!("night: {}; {tally:.300}", chosen_of(&examples)));
             // What comes back is read as a time by nobody here, and goes back to who said it.
-            if at.len() > 64 || at.parse::<Timestamp>().is_err() {
-                began.to_string()
-            } else {
-                at
-            }
+            let known = at.len() <= 64 && at.parse::<Timestamp>().is_ok();
+            (if known { at } else { began.to_string() }, examples)
         }
         DataSetOutcome::Skipped { reason } => return Ok(Err(reason)),
         DataSetOutcome::Failed { reason } => return Err(reason),
@@ -242,7 +238,9 @@ async fn choose(
         base: base.to_string(),
         data,
         before,
+        length,
         at,
+        examples,
         nights: 0,
     };
     let kept = unfinished.clone();
@@ -253,6 +251,23 @@ async fn choose(
         files,
         unfinished,
     }))
+}
+
+/// What was chosen, for the log.
+fn chosen_of(examples: &Examples) -> String {
+    let Examples {
+        train,
+        held_out,
+        replay,
+        shortened,
+        cut,
+        long,
+        refused,
+    } = examples;
+    format!(
+        "{train} examples to learn, {held_out} held out, {replay} of earlier nights; {shortened} are shortened to a row, \
+         {cut} of them with their answer, {long} left out as too long, {refused} refused by the model's template"
+    )
 }
 
 /// What came of work for which the gateway was asked; where the night is to end, the gateway gives it up.

@@ -279,11 +279,23 @@ impl Engine {
 
     /// The tokens of `request`'s conversation with `text` as its answer, if they are `most` at most.
     pub fn encode(&self, request: &Generate, text: &str, most: u32) -> Result<Encoded, Error> {
+        self.encode_part(request, text, most, true)
+    }
+
+    /// The same; `ends` says whether the answer ends there.
+    pub fn encode_part(
+        &self,
+        request: &Generate,
+        text: &str,
+        most: u32,
+        ends: bool,
+    ) -> Result<Encoded, Error> {
         let mut talk = self.connect();
         let encode = Encode {
             messages: request.messages.clone(),
             text: text.into(),
             most,
+            ends,
         };
         frame::write(&mut talk.stream, &Request::Encode(encode)).unwrap();
         match talk.next() {

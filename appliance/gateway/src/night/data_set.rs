@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sarai_feedback::select::Tally;
-use sarai_feedback::{Choice, Example, Reader, Role, Rules, Selected, Split};
+use sarai_feedback::{Choice, Example, Reader, Rules, Selected, Split};
 use sarai_reflection::FailureKind;
 use sarai_wire::adapter::is_digest;
 use sarai_wire::bounds;
-use sarai_wire::engine::{Encode, Encoded, Message};
-use sarai_wire::night::{ChoiceSettings, DATA_SET_FILES, DataSetOrder, DataSetOutcome};
+use sarai_wire::engine::{Encode, Encoded};
+use sarai_wire::night::{ChoiceSettings, DATA_SET_FILES, DataSetOrder, DataSetOutcome, Examples};
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::data_files::DataFiles;
+use super::fit::{self, Fitted, Lost};
 use super::{WOKEN, Woken};
 use crate::engine::{Encoder, Trouble};
 use crate::house::House;
 
-/// Most tokens of an example: as many as the trainer takes.
-const MOST_TOKENS: u32 = 4096;
 /// How long the engine may take to say what it runs, or the tokens of one example.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -88,38 +88,40 @@ pub async fn make(
 /// How many examples came to what.
 #[derive(Debug, Default)]
 struct Written {
-    train: u64,
-    held_out: u64,
-    replay: u64,
-    /// Too many tokens.
-    long: u64,
-    /// The same text as another one's after secrets were taken out.
+    examples: Examples,
+    /// The same text as another one's after secrets were taken out, or after it was shortened.
     doubled: u64,
-    /// The model's template does not take the conversation.
-    refused: u64,
     /// No room in the files.
     surplus: u64,
 }
 
 impl Written {
-    fn count(&mut self, split: Split) {
+    fn count(&mut self, split: Split, lost: Lost) {
+        let examples = &mut self.examples;
         match split {
-            Split::Train => self.train += 1,
-            Split::HeldOut => self.held_out += 1,
-            Split::Replay => self.replay += 1,
+            Split::Train => examples.train += 1,
+            Split::HeldOut => examples.held_out += 1,
+            Split::Replay => examples.replay += 1,
         }
+        examples.shortened += u64::from(lost != Lost::Nothing);
+        examples.cut += u64::from(lost == Lost::End);
     }
 
     /// Whether enough is left of what was chosen.
     fn check(&self, least: u64) -> Result<(), No> {
-        let gone = format!(
-            "{} of the chosen ones are too long, {} refused by the model's template",
-            self.long, self.refused
-        );
-        let left = self.train + self.held_out;
-        if self.train == 0 {
+        let Examples {
+            train,
+            held_out,
+            long,
+            refused,
+            ..
+        } = self.examples;
+        let gone =
+            format!("{long} of the chosen ones are too long, {refused} refused by the model's template");
+        let left = train + held_out;
+        if train == 0 {
             Err(No::Skip(format!("nothing to learn is left: {gone}")))
-        } else if self.held_out == 0 {
+        } else if held_out == 0 {
             Err(No::Skip(format!("nothing is left that is held out: {gone}")))
         } else if left < least {
             Err(No::Skip(format!(
@@ -159,10 +161,10 @@ impl Making<'_> {
         }
         Ok(DataSetOutcome::Made {
             at: at.to_string(),
-            train: written.train,
-            held_out: written.held_out,
-            replay: written.replay,
-            long: written.long,
+            examples: Examples {
+                long: written.examples.long + tally.long,
+                ..written.examples
+            },
             tally: told(&tally, &written, damaged),
         })
     }
@@ -176,7 +178,8 @@ impl Making<'_> {
                 "ask the primary engine: it runs another model than the one that is to learn".to_owned(),
             ));
         }
-        Ok((encoder, info.context.min(MOST_TOKENS)))
+        // A context that is smaller for the moment makes no example shorter: nothing is computed now.
+        Ok((encoder, info.configured.min(self.order.length)))
     }
 
     /// The chosen examples, and how many lines cannot be read.
@@ -209,7 +212,7 @@ impl Making<'_> {
         }
     }
 
-    /// Makes tokens of the examples and writes them down.
+    /// Makes tokens of the examples and writes them down, as much of each as a row holds.
     fn write(
         &self,
         examples: &[Example],
@@ -217,32 +220,46 @@ impl Making<'_> {
         files: &mut DataFiles,
     ) -> Result<Written, No> {
         let mut written = Written::default();
-        let held_out = examples.iter().filter(|e| e.split == Split::HeldOut);
-        let held_out: HashSet<&str> = held_out.map(|example| example.id.as_str()).collect();
-        let mut seen = HashSet::new();
-        for example in examples {
-            // Without their secrets two may be the same: it is not learnt what is judged by.
-            let judged_by = example.split != Split::HeldOut && held_out.contains(example.id.as_str());
-            if judged_by || !seen.insert(example.id.as_str()) {
+        let held_out = |example: &&Example| example.split == Split::HeldOut;
+        let others = examples.iter().filter(|example| !held_out(example));
+        // Without their secrets, or shortened, two may be the same. It is not learnt what is judged by: that comes first.
+        let (mut seen, mut said) = (HashSet::new(), HashSet::new());
+        for example in examples.iter().filter(held_out).chain(others) {
+            if !seen.insert(example.id.as_str()) {
                 written.doubled += 1;
                 continue;
             }
-            let encoded = match self.wait(engine.encode(question(example, *most)))? {
-                Ok(encoded) => encoded,
-                Err(Trouble::Request(failure)) if failure.kind == FailureKind::ContextLength => {
-                    written.long += 1;
+            let mut ask = |encode: Encode| match self.wait(engine.encode(encode)) {
+                Ok(Ok(encoded)) => Ok(Some(encoded)),
+                Ok(Err(Trouble::Request(failure))) if failure.kind == FailureKind::ContextLength => Ok(None),
+                Ok(Err(Trouble::Request(failure))) if failure.kind == FailureKind::Invalid => Err(None),
+                Ok(Err(trouble)) => Err(Some(No::from(trouble))),
+                Err(no) => Err(Some(no)),
+            };
+            let Fitted {
+                example,
+                encoded,
+                lost,
+            } = match fit::fit(example, *most, &mut ask) {
+                Ok(Some(fitted)) => fitted,
+                Ok(None) => {
+                    written.examples.long += 1;
                     continue;
                 }
-                Err(Trouble::Request(failure)) if failure.kind == FailureKind::Invalid => {
-                    written.refused += 1;
+                Err(None) => {
+                    written.examples.refused += 1;
                     continue;
                 }
-                Err(trouble) => return Err(trouble.into()),
+                Err(Some(no)) => return Err(no),
             };
             check(&encoded, *most, files.vocabulary())?;
-            let fits = files.add(&self.order.base, example, &encoded);
+            if !said.insert(digest(&encoded)) {
+                written.doubled += 1;
+                continue;
+            }
+            let fits = files.add(&self.order.base, &example, &encoded);
             if fits.map_err(|e| No::fail("write the data set", e))? {
-                written.count(example.split);
+                written.count(example.split, lost);
             } else {
                 written.surplus += 1;
             }
@@ -267,7 +284,12 @@ impl Making<'_> {
 
 /// The rules of the choice. What is ordered is held to its bounds once more.
 fn rules(order: &DataSetOrder) -> Result<Rules, No> {
-    let DataSetOrder { since, base, choice } = order;
+    let DataSetOrder {
+        since,
+        base,
+        length,
+        choice,
+    } = order;
     let ChoiceSettings {
         least,
         replay,
@@ -276,6 +298,11 @@ fn rules(order: &DataSetOrder) -> Result<Rules, No> {
     if !is_digest(base) {
         return Err(No::Fail(
             "read the order: its base is no digest of 64 lower-case hex digits".to_owned(),
+        ));
+    }
+    if !bounds::training::SEQUENCE_LENGTH.contains(length) {
+        return Err(No::Fail(
+            "read the order: the length of its examples is out of its bounds".to_owned(),
         ));
     }
     if !bounds::night::LEAST.contains(&least) || !bounds::night::REPLAY.contains(&replay) {
@@ -294,20 +321,14 @@ fn rules(order: &DataSetOrder) -> Result<Rules, No> {
     })
 }
 
-fn question(example: &Example, most: u32) -> Encode {
-    let message = |message: &sarai_feedback::Message| Message {
-        role: match message.role {
-            Role::System => sarai_wire::engine::Role::System,
-            Role::User => sarai_wire::engine::Role::User,
-            Role::Assistant => sarai_wire::engine::Role::Assistant,
-        },
-        content: message.content.clone(),
-    };
-    Encode {
-        messages: example.messages.iter().map(message).collect(),
-        text: example.target.clone(),
-        most,
+/// What tells examples apart by what is learnt of them.
+fn digest(encoded: &Encoded) -> [u8; 32] {
+    let mut sum = Sha256::new();
+    sum.update(encoded.answer.to_le_bytes());
+    for token in &encoded.tokens {
+        sum.update(token.to_le_bytes());
     }
+    sum.finalize().into()
 }
 
 /// Whether the trainer can do with what the engine says: `vocabulary` is what it said before.
@@ -333,14 +354,16 @@ fn told(tally: &Tally, written: &Written, damaged: u64) -> String {
         ("damaged", damaged),
         ("low", tally.low),
         ("empty", tally.empty),
-        ("long", tally.long + written.long),
+        ("long", tally.long + written.examples.long),
+        ("shortened", written.examples.shortened),
+        ("cut", written.examples.cut),
         ("doubled", tally.doubled + written.doubled),
         ("capped", tally.capped),
         ("surplus", tally.surplus + written.surplus),
         ("secret", tally.secret),
         ("scrubbed", tally.scrubbed.values().sum()),
         ("rested", tally.rested),
-        ("refused", written.refused),
+        ("refused", written.examples.refused),
     ];
     let mut text = String::new();
     for (name, number) in numbers {
@@ -352,83 +375,5 @@ fn told(tally: &Tally, written: &Written, damaged: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order() -> DataSetOrder {
-        DataSetOrder {
-            since: Some("2026-01-02T03:04:05Z".into()),
-            base: "0a".repeat(32),
-            choice: ChoiceSettings::default(),
-        }
-    }
-
-    #[test]
-    fn examples_are_as_long_as_the_trainer_takes_them() {
-        assert_eq!(MOST_TOKENS as usize, sarai_trainer::training::data::MAX_TOKENS);
-        assert_eq!(
-            sarai_wire::night::MAX_DATA_SET,
-            sarai_trainer::training::data::MAX_BYTES
-        );
-    }
-
-    #[test]
-    fn an_order_is_held_to_its_bounds() {
-        let kept = rules(&order()).unwrap();
-        assert_eq!((kept.least, kept.replay, kept.emails), (10, 0.5, false));
-        assert_eq!(kept.since, Some("2026-01-02T03:04:05Z".parse().unwrap()));
-        let changes: [&dyn Fn(&mut DataSetOrder); 5] = [
-            &|order| order.since = Some("yesterday".into()),
-            &|order| order.base = "0A".repeat(32),
-            &|order| order.choice.least = 0,
-            &|order| order.choice.replay = 1.5,
-            &|order| order.choice.replay = f64::NAN,
-        ];
-        for change in changes {
-            let mut order = order();
-            change(&mut order);
-            assert!(matches!(rules(&order), Err(No::Fail(_))), "{order:?}");
-        }
-    }
-
-    #[test]
-    fn what_the_engine_says_must_be_what_the_trainer_takes() {
-        let encoded = |tokens: &[u32], answer| Encoded {
-            tokens: tokens.to_vec(),
-            answer,
-            vocabulary: 10,
-        };
-        check(&encoded(&[1, 2, 9], 2), 3, Some(10)).unwrap();
-        for (encoded, most, vocabulary) in [
-            (encoded(&[1, 2, 9], 2), 2, None),
-            (encoded(&[1, 2, 9], 0), 3, None),
-            (encoded(&[1, 2, 9], 3), 3, None),
-            (encoded(&[1, 2, 10], 2), 3, None),
-            (encoded(&[1, 2, 9], 2), 3, Some(11)),
-            (encoded(&[], 0), 3, None),
-        ] {
-            assert!(check(&encoded, most, vocabulary).is_err(), "{encoded:?}");
-        }
-    }
-
-    #[test]
-    fn too_little_that_is_left_is_no_night() {
-        let written = |train, held_out| Written {
-            train,
-            held_out,
-            long: 5,
-            ..Written::default()
-        };
-        written(8, 2).check(10).unwrap();
-        for (train, held_out, why) in [
-            (0, 20, "nothing to learn is left: 5 of"),
-            (20, 0, "held out"),
-            (8, 1, "9 examples are left, at least 10 are needed"),
-        ] {
-            let Err(No::Skip(reason)) = written(train, held_out).check(10) else {
-                panic!("{train} {held_out}")
-            };
-            assert!(reason.contains(why), "{reason}");
-        }
-    }
-}
+#[path = "data_set_tests.rs"]
+mod tests;

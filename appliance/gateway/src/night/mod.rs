@@ -2,7 +2,7 @@
 //!
 //! | module | duty |
 //! | --- | --- |
-//! | [`data_set`], [`data_files`] | what is learnt, chosen and made tokens; as the trainer and the gate read it |
+//! | [`data_set`], [`fit`], [`data_files`] | what is learnt, chosen and made tokens; within a row; as the trainer and the gate read it |
 //! | [`measure`], [`examples`], [`suite`] | how well the engine does with an adapter, or without; on what |
 //! | [`quality`], [`figures`] | how answers go by day; in the metrics |
 //!
@@ -13,6 +13,7 @@ mod data_files;
 pub mod data_set;
 mod examples;
 pub mod figures;
+mod fit;
 pub mod measure;
 pub mod quality;
 mod suite;
@@ -104,21 +105,9 @@ impl Night {
                 },
             };
             match &outcome {
-                DataSetOutcome::Made {
-                    train,
-                    held_out,
-                    replay,
-                    long,
-                    tally,
-                    ..
-                } => tracing::info!(
-                    train,
-                    held_out,
-                    replay,
-                    long,
-                    tally,
-                    "made the data set of a night"
-                ),
+                DataSetOutcome::Made { examples, tally, .. } => {
+                    tracing::info!(?examples, tally, "made the data set of a night")
+                }
                 DataSetOutcome::Skipped { reason } => tracing::info!("the night is skipped: {reason}"),
                 DataSetOutcome::Failed { reason } => tracing::warn!("failed to {reason}"),
             }

@@ -431,13 +431,15 @@ fn serve(mut stream: UnixStream, shared: &Arc<Shared>, info: &Info, script: &Scr
 /// Tokens an engine knows: the bytes, and the end of a turn.
 pub const VOCABULARY: u32 = 257;
 
-/// A byte is a token: the conversation's texts, the answer, the end.
+/// A byte is a token: the conversation's texts, the answer, the end where it ends.
 pub fn encoded(encode: &Encode) -> Result<Encoded, sarai_wire::engine::Error> {
     let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<u32>>();
     let mut tokens: Vec<u32> = encode.messages.iter().flat_map(|m| bytes(&m.content)).collect();
     let answer = u32::try_from(tokens.len()).unwrap();
     tokens.extend(bytes(&encode.text));
-    tokens.push(VOCABULARY - 1);
+    if encode.ends {
+        tokens.push(VOCABULARY - 1);
+    }
     if tokens.len() > encode.most as usize {
         return Err(sarai_wire::engine::Error {
             kind: ErrorKind::ContextLength,

@@ -10,9 +10,10 @@ use sarai_feedback::record::{Completion, Entry, Judgment};
 use sarai_feedback::select::is_held_out;
 use sarai_feedback::{FEEDBACK, Feedback, Message, Role};
 use sarai_trainer::training::data;
+use sarai_trainer::training::packing::Pieces;
 use sarai_wire::birth::{FromGateway, ToGateway};
 use sarai_wire::feedback::{FeedbackSettings, FeedbackStart, Forget};
-use sarai_wire::night::{ChoiceSettings, DataSetAnswer, DataSetOrder, DataSetOutcome};
+use sarai_wire::night::{ChoiceSettings, DataSetAnswer, DataSetOrder, DataSetOutcome, Examples};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -111,6 +112,7 @@ fn order() -> DataSetOrder {
     DataSetOrder {
         since: None,
         base: base(),
+        length: 4096,
         choice: ChoiceSettings::default(),
     }
 }
@@ -159,10 +161,14 @@ fn make(world: &World, order: DataSetOrder) -> (DataSetOutcome, Files) {
 fn made(outcome: DataSetOutcome) -> ([u64; 4], String) {
     match outcome {
         DataSetOutcome::Made {
-            train,
-            held_out,
-            replay,
-            long,
+            examples:
+                Examples {
+                    train,
+                    held_out,
+                    replay,
+                    long,
+                    ..
+                },
             tally,
             at: _,
         } => ([train, held_out, replay, long], tally),
@@ -349,27 +355,138 @@ fn whoever_sends_nine_of_ten_records_has_half_and_damage_is_passed_over() {
     assert_eq!((all().count(), all().filter(honest).count()), (60, 30));
 }
 
+/// What tokens say: those of the test's engine are bytes.
+fn said(tokens: &[u32]) -> String {
+    let bytes = tokens.iter().map_while(|token| u8::try_from(*token).ok());
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
 #[test]
-fn what_is_longer_than_a_row_or_the_context_is_left_out_and_counted() {
+fn what_is_longer_than_a_row_keeps_its_answer_and_the_gate_reads_what_the_trainer_does() {
+    const ROW: u32 = 256;
     let mut records = twelve();
-    let more = questions(false, 11);
-    records.push(record(12, "first", &more[9], &"y".repeat(1000)));
-    records.push(record(13, "first", &more[10], &"y".repeat(5000)));
-    let (_folder, world) = keeping(&records, b"");
-    // 2048 tokens, then 512, then less than any question with its answer.
-    for (context, expected) in [(0, [10, 3, 0, 1]), (512, [9, 3, 0, 2])] {
-        world.primary.shrink(context);
-        let (outcome, files) = make(&world, order());
-        assert_eq!(made(outcome).0, expected);
-        data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+    let before = [
+        (Role::User, "old ".repeat(200)),
+        (Role::Assistant, "Well.".to_owned()),
+    ];
+    // One to be learnt and one to be held out, each with a long turn before its question.
+    let asked = [
+        questions(false, 10).pop().unwrap(),
+        questions(true, 4).pop().unwrap(),
+    ];
+    for (n, question) in asked.iter().enumerate() {
+        let mut record = record(12 + n, "first", question, &format!("Late answer {n}."));
+        let turns = before.clone().map(|(role, content)| Message { role, content });
+        record.completion.messages.splice(0..0, turns);
+        records.push(record);
     }
-    world.primary.shrink(8);
-    let (outcome, _) = make(&world, order());
-    let reason = skipped(outcome);
+    // One whose answer is longer than a row, and one whose question is.
+    let more = questions(false, 11).pop().unwrap();
+    records.push(record(14, "first", &more, &"word ".repeat(100)));
+    let mut endless = (0..).map(|n| format!("{} number {n}?", "long ".repeat(100)));
+    let endless = endless.find(|question| !is_held_out(question)).unwrap();
+    records.push(record(15, "first", &endless, "Quite."));
+    let (_folder, world) = keeping(&records, b"");
+    let rows = || DataSetOrder {
+        length: ROW,
+        ..order()
+    };
+    let (outcome, files) = make(&world, rows());
+    let DataSetOutcome::Made { examples, tally, .. } = &outcome else {
+        panic!("{outcome:?}")
+    };
+    let expected = Examples {
+        train: 12,
+        held_out: 4,
+        shortened: 4,
+        cut: 1,
+        ..Examples::default()
+    };
+    assert_eq!(*examples, expected);
+    assert!(tally.contains(" long=0 shortened=4 cut=1 "), "{tally}");
+    let read = data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+    // The trainer has nothing to cut.
+    for examples in [&read.train, &read.held_out] {
+        let pieces = Pieces::new(examples, ROW as usize);
+        assert_eq!((pieces.cut, pieces.dropped, pieces.len()), (0, 0, examples.len()));
+    }
+    let parts = |example: &data::Example| {
+        let (question, answer) = example.tokens.split_at(example.targets[0].start);
+        (said(question), said(answer))
+    };
+    let learnt: Vec<_> = read.train.iter().map(parts).collect();
+    assert!(learnt.contains(&(asked[0].clone(), "Late answer 0.".to_owned())));
+    let (_, cut) = learnt.iter().find(|(question, _)| *question == more).unwrap();
+    assert!(cut.ends_with("word") && cut.len() > 200, "{cut}");
+    let (kept, _) = learnt.iter().find(|(_, answer)| answer == "Quite.").unwrap();
     assert!(
-        reason.starts_with("nothing to learn is left: 14 of the chosen ones are too long"),
-        "{reason}"
+        endless.ends_with(kept) && kept.len() == ROW as usize - "Quite.".len() - 1,
+        "{kept}"
     );
+    // What the engine is measured on is, word by word, what the trainer judges by.
+    let held_out: Vec<_> = read.held_out.iter().map(parts).collect();
+    let gate: Vec<_> = Files::lines(&files.gate)
+        .iter()
+        .map(|line| {
+            let messages = line["messages"].as_array().unwrap().iter();
+            let texts = messages.map(|message| message["content"].as_str().unwrap());
+            (
+                texts.collect::<String>(),
+                line["target"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(gate, held_out);
+    assert!(gate.contains(&(asked[1].clone(), "Late answer 1.".to_owned())));
+    // A context that is smaller for the moment changes nothing.
+    world.primary.shrink(64);
+    let (_, again) = make(&world, rows());
+    assert_eq!(Files::lines(&again.data), Files::lines(&files.data));
+}
+
+#[test]
+fn what_leaves_no_room_for_an_answer_is_left_out_and_counted() {
+    let mut records = twelve();
+    // What was said after the last question is no beginning.
+    let mut on = record(12, "first", "Go on?", "Quite.");
+    on.completion.messages.push(Message {
+        role: Role::Assistant,
+        content: "said ".repeat(100),
+    });
+    records.push(on);
+    let (_folder, world) = keeping(&records, b"");
+    let rows = DataSetOrder {
+        length: 256,
+        ..order()
+    };
+    let (outcome, files) = make(&world, rows);
+    let (counts, tally) = made(outcome);
+    assert_eq!(counts, [9, 3, 0, 1]);
+    assert!(tally.contains(" long=1 shortened=0 cut=0 "), "{tally}");
+    data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
+}
+
+#[test]
+fn what_is_the_same_when_it_is_shortened_is_not_both_learnt_and_judged_by() {
+    let mut records = twelve();
+    let end = "the very same end of a question ".repeat(8);
+    let asked = (0..).map(|n| format!("{n} {end}"));
+    let (held_out, learnt): (Vec<_>, Vec<_>) = asked.take(40).partition(|question| is_held_out(question));
+    for (n, question) in [&learnt[0], &held_out[0]].into_iter().enumerate() {
+        records.push(record(12 + n, "first", question, "The same."));
+    }
+    let (_folder, world) = keeping(&records, b"");
+    let (outcome, files) = make(
+        &world,
+        DataSetOrder {
+            length: 128,
+            ..order()
+        },
+    );
+    let (counts, tally) = made(outcome);
+    assert_eq!(counts, [9, 4, 0, 0]);
+    assert!(tally.contains(" doubled=1 "), "{tally}");
+    data::read(&files.data, &base(), VOCABULARY as usize).unwrap();
 }
 
 #[test]

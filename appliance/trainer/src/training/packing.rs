@@ -237,6 +237,19 @@ mod tests {
         assert!(nothing.is_empty() && nothing.rows() == 0);
     }
 
+    #[test]
+    fn what_is_as_long_as_a_row_is_whole() {
+        let mut all = examples(&[7, 7]);
+        for example in &mut all {
+            example.targets = std::iter::once(5..7).collect();
+        }
+        let pieces = Pieces::new(&all, 7);
+        assert_eq!((pieces.len(), pieces.cut, pieces.dropped), (2, 0, 0));
+        assert_eq!((pieces.targets(), pieces.rows()), (4, 2));
+        let first = pieces.sequence(&pieces.in_order()[0]);
+        assert_eq!(first.targets, [false, false, false, false, false, true, true]);
+    }
+
     proptest! {
         #[test]
         fn every_example_is_in_every_epoch_once_whole_and_no_row_is_too_long(
