@@ -325,6 +325,7 @@ async fn serve(app: App, mut ending: mpsc::Receiver<Power>) -> Option<Power> {
     start_services(&app);
     guard("governor", |app| Box::pin(governor::run(app)));
     guard("nights", |app| Box::pin(night::run(app)));
+    guard("news of the nights", |app| Box::pin(night::notice::tell(app)));
     let watchdog = (app.layout.mode == Mode::Pid1).then(|| Watchdog::open(&app));
     if let Some(watchdog) = &watchdog {
         guard("buttons", |app| Box::pin(power::buttons(app)));

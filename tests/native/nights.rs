@@ -221,6 +221,23 @@ fn a_trainer_that_is_killed_stopped_or_called_off_is_a_failed_night_that_the_nex
     };
     a.sarai_ok(&["training", "run"]).unwrap();
     wait_stage(&a, "steps", |stage| trains(stage, 5));
+    // How far it is, is in the metrics.
+    let shown = |line: &str| {
+        tree::wait_for("the night in the metrics", READY, || {
+            let text = clients[0].get("/metrics")?.body;
+            ensure!(text.lines().any(|had| had.starts_with(line)), "{line} in {text}");
+            Ok(())
+        })
+        .unwrap();
+    };
+    for line in [
+        "sarai_night_stage{stage=\"training\"} 1",
+        "sarai_training_step ",
+        "sarai_training_loss{texts=\"trained\"} ",
+        "sarai_training_eta_seconds ",
+    ] {
+        shown(line);
+    }
     // It is confined, and one at a time.
     let service = a.service("trainer").unwrap();
     assert!(!service.sandbox.is_empty(), "{service:?}");
@@ -232,6 +249,8 @@ fn a_trainer_that_is_killed_stopped_or_called_off_is_a_failed_night_that_the_nex
     assert!(String::from_utf8_lossy(&merge.stderr).contains("a night runs"));
     process::signal(a.service_pid("trainer").unwrap(), Signal::SIGKILL).unwrap();
     failed(&a, "SIGKILL", true);
+    shown("sarai_night_stage{stage=\"idle\"} 1");
+    shown("sarai_night_last_timestamp_seconds{result=\"failed\"} ");
     // Nobody else noticed.
     let answer = clients[0].chat(&short()).unwrap().ok().unwrap();
     assert_eq!(omni_loop(&answer).unwrap()["fallback"], false);

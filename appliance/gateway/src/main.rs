@@ -220,6 +220,7 @@ async fn obey(
             Ok((ToGateway::DataSet { seq, order }, files)) => night.data_set(seq, order, files),
             Ok((ToGateway::Measure { seq, order }, files)) => night.measure(seq, order, files),
             Ok((ToGateway::Wake, _)) => night.wake(),
+            Ok((ToGateway::Night(notice), _)) => house.metrics.night.told(&notice),
             Ok((ToGateway::Rung(notice), _)) => {
                 let (rung, reason) = (notice.rung, notice.reason.clone());
                 let moved = house.ladder.moved(notice);

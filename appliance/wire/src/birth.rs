@@ -187,6 +187,8 @@ pub enum ToGateway {
     Wake,
     /// The memory ladder stands elsewhere.
     Rung(crate::memory::RungNotice),
+    /// What there is to say of the nights, once the gateway serves and when it moved, at most once a second.
+    Night(crate::night::NightNotice),
     /// Prove that you live; answered by [`FromGateway::Pong`].
     Ping {
         /// Number to repeat.

@@ -253,6 +253,24 @@ pub enum NightStage {
     Applying,
 }
 
+impl NightStage {
+    /// The name of every stage, as in JSON.
+    pub const NAMES: [&str; 5] = ["idle", "choosing", "training", "measuring", "applying"];
+
+    /// Its name, one of [`Self::NAMES`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let at = match self {
+            Self::Idle => 0,
+            Self::Choosing => 1,
+            Self::Training { .. } => 2,
+            Self::Measuring => 3,
+            Self::Applying => 4,
+        };
+        Self::NAMES[at]
+    }
+}
+
 /// How a night ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
@@ -281,6 +299,46 @@ pub enum NightResult {
         /// Whether a checkpoint is kept from which the next one goes on.
         resumes: bool,
     },
+}
+
+/// How a night ended, without what it says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NightEnd {
+    /// [`NightResult::Applied`].
+    Applied,
+    /// [`NightResult::Rejected`].
+    Rejected,
+    /// [`NightResult::Skipped`].
+    Skipped,
+    /// [`NightResult::Failed`].
+    Failed,
+}
+
+impl NightEnd {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl NightResult {
+    /// How it ended.
+    #[must_use]
+    pub fn end(&self) -> NightEnd {
+        match self {
+            Self::Applied { .. } => NightEnd::Applied,
+            Self::Rejected { .. } => NightEnd::Rejected,
+            Self::Skipped { .. } => NightEnd::Skipped,
+            Self::Failed { .. } => NightEnd::Failed,
+        }
+    }
 }
 
 /// What a gate decided by.
@@ -327,6 +385,19 @@ pub struct NightCounts {
     pub failed: u64,
     /// Adapters of nights that were taken back because the day after was worse.
     pub taken_back: u64,
+}
+
+/// What the gateway is told of the nights, for its metrics: numbers and names of kinds, no word of anybody's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NightNotice {
+    /// What is done now.
+    pub now: NightStage,
+    /// How the last night ended, and when, seconds since 1970.
+    pub last: Option<(NightEnd, i64)>,
+    /// When the last night ended whose adapter was put to use, seconds since 1970.
+    pub accepted: Option<i64>,
+    /// How many ended how.
+    pub counts: NightCounts,
 }
 
 /// What an admin is told of the nights.
@@ -379,6 +450,42 @@ mod tests {
         let text = serde_json::to_string(&night).unwrap();
         assert!(text.contains(r#""result":"skipped""#), "{text}");
         assert_eq!(serde_json::from_str::<Night>(&text).unwrap(), night);
+    }
+
+    #[test]
+    fn names_are_those_in_json() {
+        let named = |value: serde_json::Value, field: &str| value[field].as_str().unwrap().to_owned();
+        let stages = [
+            NightStage::Idle,
+            NightStage::Choosing,
+            NightStage::Training {
+                progress: None,
+                paused: false,
+            },
+            NightStage::Measuring,
+            NightStage::Applying,
+        ];
+        for (stage, name) in stages.iter().zip(NightStage::NAMES) {
+            assert_eq!(stage.name(), name);
+            assert_eq!(named(serde_json::to_value(stage).unwrap(), "stage"), name);
+        }
+        let (adapter, reason) = (String::new, String::new);
+        for result in [
+            NightResult::Applied { adapter: adapter() },
+            NightResult::Rejected {
+                adapter: adapter(),
+                reason: reason(),
+            },
+            NightResult::Skipped { reason: reason() },
+            NightResult::Failed {
+                reason: reason(),
+                resumes: true,
+            },
+        ] {
+            let name = result.end().name();
+            assert_eq!(serde_json::to_value(result.end()).unwrap(), name);
+            assert_eq!(named(serde_json::to_value(&result).unwrap(), "result"), name);
+        }
     }
 
     #[test]

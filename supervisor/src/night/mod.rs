@@ -11,6 +11,7 @@
 //! | [`state`], [`files`] | what is remembered, and what a night works with |
 //! | [`stop`] | how one that runs is ended |
 //! | [`admin`] | what an admin sees and orders |
+//! | [`notice`] | what the gateway shows in its metrics |
 //! | [`day`] | how answers go by day |
 
 pub mod admin;
@@ -19,6 +20,7 @@ pub mod day;
 pub mod files;
 pub mod gate;
 pub mod jobs;
+pub mod notice;
 pub mod state;
 pub mod stop;
 pub mod trainer;
@@ -119,6 +121,8 @@ pub struct Nights {
     inner: Mutex<Inner>,
     /// One write at a time, in order.
     write: Mutex<()>,
+    /// There is something to say of them.
+    moved: tokio::sync::Notify,
 }
 
 impl Nights {
@@ -154,6 +158,7 @@ impl Nights {
                 ..Inner::default()
             }),
             write: Mutex::default(),
+            moved: tokio::sync::Notify::default(),
         }
     }
 
@@ -167,6 +172,7 @@ impl Nights {
         let mut inner = lock(&self.inner);
         if inner.stopper.is_some() {
             inner.stage = stage;
+            self.moved.notify_one();
         }
     }
 
@@ -187,6 +193,7 @@ impl Nights {
 /// Changes what is remembered, and writes it down before it goes on.
 async fn remember(app: &App, change: impl FnOnce(&mut State)) -> Result<(), String> {
     change(&mut lock(&app.night.inner).state);
+    app.night.moved.notify_one();
     let worker = App::clone(app);
     let done = tokio::task::spawn_blocking(move || worker.night.save()).await;
     let done = done.unwrap_or_else(|e| Err(format!("write down the nights: {e}")));
@@ -262,6 +269,7 @@ pub fn begin(app: &App, trigger: Trigger) -> Result<(), String> {
             return Err(format!("begin a night: {other}"));
         }
         (inner.stopper, inner.stage, inner.forget) = (Some(stopper), NightStage::Choosing, false);
+        app.night.moved.notify_one();
     }
     let app = App::clone(app);
     tokio::spawn(async move {
@@ -355,6 +363,7 @@ async fn end_of(app: &App, began: Timestamp, ended: Ended) {
     app.logs.say(&format!("night: {text}"));
     let mut inner = lock(&app.night.inner);
     (inner.stopper, inner.stage) = (None, NightStage::Idle);
+    app.night.moved.notify_one();
 }
 
 /// Removes what a night works with.

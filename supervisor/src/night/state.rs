@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use sarai_trust::atomic;
-use sarai_wire::night::{Examples, NIGHTS, Night, NightCounts, NightResult, Sums};
+use sarai_wire::night::{Examples, NIGHTS, Night, NightCounts, NightEnd, NightResult, Sums};
 use serde::{Deserialize, Serialize};
 
 /// Largest file, bytes.
@@ -29,6 +29,9 @@ pub struct State {
     /// When the last accepted night chose its examples, RFC 3339.
     #[serde(default)]
     pub since: Option<String>,
+    /// When the last accepted night ended, seconds since 1970.
+    #[serde(default)]
+    pub accepted: Option<i64>,
     /// Sequence of the last adapter.
     #[serde(default)]
     pub sequence: u64,
@@ -120,6 +123,7 @@ impl Default for State {
             enabled: None,
             last: None,
             since: None,
+            accepted: None,
             sequence: 0,
             running: None,
             unfinished: None,
@@ -167,6 +171,9 @@ impl State {
 
     /// Remembers a night that has ended.
     pub fn ended(&mut self, mut night: Night) {
+        if night.result.end() == NightEnd::Applied {
+            self.accepted = super::notice::ended(&night);
+        }
         let count = match &mut night.result {
             NightResult::Applied { .. } => &mut self.counts.applied,
             NightResult::Rejected { reason, .. } => {
@@ -280,6 +287,7 @@ mod tests {
             enabled: Some(false),
             last: Some(date("2026-01-02")),
             since: Some("2026-01-01T02:00:00Z".into()),
+            accepted: Some(5),
             sequence: 7,
             running: Some("2026-01-02T02:00:00Z".into()),
             unfinished: Some(Unfinished {

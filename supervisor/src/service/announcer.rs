@@ -131,8 +131,8 @@ impl Program for Announcer {
         None
     }
 
-    fn news(&mut self, _app: &App, _serves: bool) -> Option<ToAnnouncer> {
-        None
+    fn news(&mut self, _app: &App, _serves: bool) -> Vec<ToAnnouncer> {
+        Vec::new()
     }
 
     fn silence(&self, app: &App) -> Duration {

@@ -222,7 +222,7 @@ impl<P: Program> Driver<P> {
         }
         let attached: Vec<_> = launch.attached.iter().map(AsRawFd::as_raw_fd).collect();
         birth::send(ours.as_fd(), &launch.start, &attached).map_err(io::Error::other)?;
-        if let Some(news) = self.program.news(&self.app, false) {
+        for news in self.program.news(&self.app, false) {
             birth::send(ours.as_fd(), &news, &[]).map_err(io::Error::other)?;
         }
         // SAFETY: an owned descriptor stays the same for as long as it lives, and only the `AsyncFd` has it.
@@ -456,7 +456,7 @@ impl<P: Program> Driver<P> {
     /// A full socket means that the child does not read: its silence will tell.
     fn tell_news(&mut self, running: &mut Running) {
         let serves = self.machine.state() == ServiceState::Ready;
-        if let Some(news) = self.program.news(&self.app, serves) {
+        for news in self.program.news(&self.app, serves) {
             let _ = birth::send(running.birth.get_ref().as_fd(), &news, &[]);
         }
     }

@@ -261,16 +261,16 @@ impl Program for Engine {
     }
 
     /// The ladder may have moved while the model was loaded; what is so already costs nothing.
-    fn news(&mut self, app: &App, serves: bool) -> Option<ToEngine> {
+    fn news(&mut self, app: &App, serves: bool) -> Vec<ToEngine> {
         let wanted = app.ladder.context(self.which(), self.context);
         if !serves || wanted.is_none() && self.reduced.is_none() {
-            return None;
+            return Vec::new();
         }
         self.reduced = wanted;
         let tokens = wanted.unwrap_or(self.context);
         // Nobody waits for this number.
         let (seq, ease) = (0, Ease::Context { tokens });
-        Some(ToEngine::Ease { seq, ease })
+        vec![ToEngine::Ease { seq, ease }]
     }
 
     fn silence(&self, app: &App) -> Duration {

@@ -190,10 +190,12 @@ impl Program for Gateway {
         })
     }
 
-    /// It knows from its birth where the ladder stands.
-    fn news(&mut self, app: &App, serves: bool) -> Option<ToGateway> {
+    /// It knows from its birth where the ladder stands; how the nights stand, it only shows.
+    fn news(&mut self, app: &App, serves: bool) -> Vec<ToGateway> {
         let notice = app.ladder.notice();
-        (serves || notice.rung != Rung::Normal).then_some(ToGateway::Rung(notice))
+        let rung = (serves || notice.rung != Rung::Normal).then_some(ToGateway::Rung(notice));
+        let night = serves.then(|| ToGateway::Night(night::notice::notice(app)));
+        rung.into_iter().chain(night).collect()
     }
 
     fn silence(&self, app: &App) -> Duration {

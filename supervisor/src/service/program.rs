@@ -116,7 +116,7 @@ pub trait Program: Send + 'static {
     }
     /// What the child is to be told besides what it was started with: at its birth, once it serves, and when there is
     /// something new.
-    fn news(&mut self, app: &App, serves: bool) -> Option<Self::To>;
+    fn news(&mut self, app: &App, serves: bool) -> Vec<Self::To>;
     /// The service is not about to start: whoever wants something of it should learn that at once.
     fn resting(&mut self, app: &App);
     /// Longest time without an answer to a ping.

@@ -1,13 +1,25 @@
 //! What the nights bring to the metrics.
 
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
-use sarai_wire::night::{Measured, Quality};
+use sarai_wire::night::{Measured, NightNotice, NightStage, Quality};
+use sarai_wire::training::Progress;
 
 /// Digits of an adapter's digest that tell it apart.
 const SHORT: usize = 12;
 
-/// The gauges. Those of a measurement are absent until there was one.
+/// The gauges. Those of a measurement are absent until there was one, those of a training unless one runs.
 pub struct Figures {
+    stage: GaugeVec,
+    ended: GaugeVec,
+    last: GaugeVec,
+    accepted: GaugeVec,
+    /// Of a training, each by the name of what it counts.
+    paused: GaugeVec,
+    step: GaugeVec,
+    steps: GaugeVec,
+    loss: GaugeVec,
+    speed: GaugeVec,
+    eta: GaugeVec,
     seconds: GaugeVec,
     questions: GaugeVec,
     nll: GaugeVec,
@@ -38,6 +50,49 @@ impl Figures {
         registry.register(Box::new(measurements.clone()))?;
         let quality = |name: &str, help: &str| gauges(name, help, &["adapter"]);
         Ok(Self {
+            stage: gauges(
+                "sarai_night_stage",
+                "What a night is at: 1 for that stage, 0 for the others.",
+                &["stage"],
+            )?,
+            ended: gauges(
+                "sarai_nights",
+                "Nights since the appliance remembers, by how they ended; taken_back counts those of applied whose \
+                 adapter was taken back.",
+                &["result"],
+            )?,
+            last: gauges(
+                "sarai_night_last_timestamp_seconds",
+                "When the last night ended, seconds since 1970, by how it did.",
+                &["result"],
+            )?,
+            accepted: gauges(
+                "sarai_night_accepted_timestamp_seconds",
+                "When the last night ended whose adapter was put to use, seconds since 1970.",
+                &[],
+            )?,
+            paused: gauges(
+                "sarai_training_paused",
+                "Whether the training stands still for requests or memory.",
+                &[],
+            )?,
+            step: gauges("sarai_training_step", "Steps of the training done.", &[])?,
+            steps: gauges("sarai_training_steps", "Steps of the whole training.", &[])?,
+            loss: gauges(
+                "sarai_training_loss",
+                "Mean loss of a predicted token, nats: trained in the last step, held_out as last measured.",
+                &["texts"],
+            )?,
+            speed: gauges(
+                "sarai_training_tokens_per_second",
+                "Tokens trained on in a second, pauses left out.",
+                &[],
+            )?,
+            eta: gauges(
+                "sarai_training_eta_seconds",
+                "Time to the end of the training, when it goes on like this.",
+                &[],
+            )?,
             measurements,
             seconds: gauges(
                 "sarai_night_measured_seconds",
@@ -82,6 +137,54 @@ impl Figures {
         })
     }
 
+    /// The supervisor says how the nights stand.
+    pub fn told(&self, notice: &NightNotice) {
+        let NightNotice {
+            now,
+            last,
+            accepted,
+            counts,
+        } = notice;
+        for name in NightStage::NAMES {
+            let here = name == now.name();
+            self.stage.with_label_values(&[name]).set(f64::from(u8::from(here)));
+        }
+        self.last.reset();
+        if let Some((end, at)) = last {
+            self.last.with_label_values(&[end.name()]).set(time(*at));
+        }
+        set(&self.accepted, accepted.map(time));
+        for (name, nights) in [
+            ("applied", counts.applied),
+            ("rejected", counts.rejected),
+            ("skipped", counts.skipped),
+            ("failed", counts.failed),
+            ("taken_back", counts.taken_back),
+        ] {
+            self.ended.with_label_values(&[name]).set(count(nights));
+        }
+        let (progress, paused) = match now {
+            NightStage::Training { progress, paused } => (progress.as_ref(), Some(*paused)),
+            _ => (None, None),
+        };
+        set(&self.paused, paused.map(|paused| f64::from(u8::from(paused))));
+        self.progress(progress);
+    }
+
+    fn progress(&self, progress: Option<&Progress>) {
+        set(&self.step, progress.map(|progress| count(progress.step)));
+        set(&self.steps, progress.map(|progress| count(progress.steps)));
+        set(&self.speed, progress.map(|progress| progress.tokens_per_second));
+        set(&self.eta, progress.map(|progress| progress.eta_seconds));
+        let losses = progress.map_or((None, None), |progress| (progress.loss, progress.held_out));
+        for (texts, loss) in [("trained", losses.0), ("held_out", losses.1)] {
+            match loss {
+                Some(loss) => self.loss.with_label_values(&[texts]).set(loss),
+                None => drop(self.loss.remove_label_values(&[texts])),
+            }
+        }
+    }
+
     /// The engine was measured.
     pub fn measured(&self, measured: &Measured) {
         self.measurements.inc();
@@ -123,6 +226,19 @@ impl Figures {
             }
         }
     }
+}
+
+/// A gauge without labels, which is absent without a value.
+fn set(gauge: &GaugeVec, value: Option<f64>) {
+    match value {
+        Some(value) => gauge.with_label_values::<&str>(&[]).set(value),
+        None => gauge.reset(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of a date stay far below 2^52")]
+fn time(seconds: i64) -> f64 {
+    seconds as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]

@@ -12,7 +12,10 @@ use sarai_wire::adapter::{Adapter, Apply};
 use sarai_wire::birth::{FromGateway, ToGateway};
 use sarai_wire::engine::FinishReason;
 use sarai_wire::feedback::{FeedbackSettings, FeedbackStart};
-use sarai_wire::night::{MeasureAnswer, MeasureOrder, Measured, Quality};
+use sarai_wire::night::{
+    MeasureAnswer, MeasureOrder, Measured, NightCounts, NightEnd, NightNotice, NightStage, Quality,
+};
+use sarai_wire::training::Progress;
 use serde_json::json;
 
 use crate::engine::{Script, TOO_LONG, answers, likelihood};
@@ -156,6 +159,75 @@ fn the_figures_are_what_the_engine_says_with_exactly_that_adapter() {
     ] {
         assert!(metrics.lines().any(|had| had == line), "{line} in {metrics}");
     }
+}
+
+#[test]
+fn how_the_nights_stand_is_in_the_metrics_as_the_supervisor_says() {
+    let world = world(answers(&[("14", 0.9)]), None);
+    let metrics = |notice: NightNotice| {
+        world.gateway.say(&ToGateway::Night(notice));
+        world.gateway.ping();
+        world.client.get("/metrics").text()
+    };
+    let has = |metrics: &str, line: &str| {
+        assert!(metrics.lines().any(|had| had == line), "{line} in {metrics}");
+    };
+    assert!(!world.client.get("/metrics").text().contains("sarai_training_"));
+    let progress = Progress {
+        step: 7,
+        steps: 40,
+        epoch: 1,
+        loss: Some(1.5),
+        held_out: None,
+        best: None,
+        tokens_per_second: 81.25,
+        eta_seconds: 600.0,
+    };
+    let training = metrics(NightNotice {
+        now: NightStage::Training {
+            progress: Some(progress),
+            paused: true,
+        },
+        last: Some((NightEnd::Failed, 1_767_232_890)),
+        accepted: None,
+        counts: NightCounts {
+            failed: 3,
+            ..NightCounts::default()
+        },
+    });
+    for line in [
+        "sarai_night_stage{stage=\"training\"} 1",
+        "sarai_night_stage{stage=\"idle\"} 0",
+        "sarai_night_last_timestamp_seconds{result=\"failed\"} 1767232890",
+        "sarai_nights{result=\"failed\"} 3",
+        "sarai_training_paused 1",
+        "sarai_training_step 7",
+        "sarai_training_steps 40",
+        "sarai_training_loss{texts=\"trained\"} 1.5",
+        "sarai_training_tokens_per_second 81.25",
+        "sarai_training_eta_seconds 600",
+    ] {
+        has(&training, line);
+    }
+    for absent in ["sarai_training_loss{texts=\"held_out\"}", "sarai_night_accepted"] {
+        let shown = training.lines().any(|line| line.starts_with(absent));
+        assert!(!shown, "{absent} in {training}");
+    }
+    // What is over is gone.
+    let idle = metrics(NightNotice {
+        last: Some((NightEnd::Applied, 1_767_319_290)),
+        accepted: Some(1_767_319_290),
+        ..NightNotice::default()
+    });
+    for line in [
+        "sarai_night_stage{stage=\"idle\"} 1",
+        "sarai_night_stage{stage=\"training\"} 0",
+        "sarai_night_last_timestamp_seconds{result=\"applied\"} 1767319290",
+        "sarai_night_accepted_timestamp_seconds 1767319290",
+    ] {
+        has(&idle, line);
+    }
+    assert!(!idle.contains("sarai_training_") && !idle.contains("result=\"failed\"} 1767"));
 }
 
 #[test]
