@@ -110,8 +110,16 @@ async fn client(app: &App, mut stream: UnixStream) -> std::io::Result<()> {
         Request::MergedExport { id } => return files::merged(app, &mut stream, id).await,
         _ => {}
     }
-    let reply = answer(app, request).await;
+    let worker = App::clone(app);
+    let reply = whole(async move { answer(&worker, request).await }).await;
     send(&mut stream, &reply).await
+}
+
+/// What work comes to; where it breaks off, an error.
+async fn whole(work: impl Future<Output = Reply> + Send + 'static) -> Reply {
+    tokio::spawn(work).await.unwrap_or_else(|e| Reply::Error {
+        message: format!("failed to do it: the supervisor's own task broke off: {e}"),
+    })
 }
 
 /// Like `serde_json`, and strict: it lets unknown fields pass beside a variant without fields.
@@ -456,6 +464,22 @@ mod tests {
         for wrong in [&b"[]"[..], b"3", b"\"status\"", b"{\"type\":3}", b"\xff"] {
             assert!(parse(wrong).is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_breaks_off_is_answered_with_an_error() {
+        assert!(matches!(whole(async { Reply::Ok }).await, Reply::Ok));
+        let broken = whole(async {
+            tokio::task::yield_now().await;
+            panic!("a defect")
+        });
+        let Reply::Error { message } = broken.await else {
+            panic!("no error")
+        };
+        assert!(
+            message.contains("broke off") && message.contains("a defect"),
+            "{message}"
+        );
     }
 
     #[tokio::test]

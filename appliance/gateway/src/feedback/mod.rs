@@ -36,6 +36,35 @@ pub struct Desk {
     pace: Pace,
 }
 
+/// An answer that is owed, and given when it is dropped at the latest.
+struct Owed<T: FnOnce(Forgotten)> {
+    seq: u64,
+    told: Option<T>,
+}
+
+impl<T: FnOnce(Forgotten)> Owed<T> {
+    fn pay(mut self, lines: u64, trouble: Option<String>) {
+        if let Some(told) = self.told.take() {
+            let seq = self.seq;
+            told(Forgotten { seq, lines, trouble });
+        }
+    }
+}
+
+impl<T: FnOnce(Forgotten)> Drop for Owed<T> {
+    fn drop(&mut self) {
+        if let Some(told) = self.told.take() {
+            told(Forgotten {
+                seq: self.seq,
+                lines: 0,
+                trouble: Some(
+                    "forget: what keeps the feedback broke off; see: sarai logs gateway".to_owned(),
+                ),
+            });
+        }
+    }
+}
+
 /// Why a judgment is not kept.
 pub enum NotKept {
     /// Answers cannot be judged here.
@@ -130,7 +159,12 @@ impl Desk {
     }
 
     /// Forgets; `told` hears what came of it, from another thread. Also where answers cannot be judged any more.
+    /// Answered all the same where whoever keeps it breaks off.
     pub fn forget(&self, seq: u64, what: Forget, told: impl FnOnce(Forgotten) + Send + 'static) {
+        let owed = Owed {
+            seq,
+            told: Some(told),
+        };
         self.forgets.fetch_add(1, Ordering::SeqCst);
         let forgets = Arc::clone(&self.forgets);
         let what = match what {
@@ -147,14 +181,10 @@ impl Desk {
                         Err(refused) => (0, Some(refused.to_string())),
                     };
                     forgets.fetch_add(1, Ordering::SeqCst);
-                    told(Forgotten { seq, lines, trouble });
+                    owed.pay(lines, trouble);
                 }),
             ),
-            None => told(Forgotten {
-                seq,
-                lines: 0,
-                trouble: Some("find the feedback: none is kept".to_owned()),
-            }),
+            None => owed.pay(0, Some("find the feedback: none is kept".to_owned())),
         }
     }
 
@@ -179,5 +209,35 @@ impl Desk {
             keeper.end();
             keeper.ended()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_answered_once_also_where_it_breaks_off() {
+        let (to, from) = std::sync::mpsc::channel();
+        let owed = |seq| {
+            let to = to.clone();
+            let told = Some(move |forgotten| to.send(forgotten).unwrap());
+            Owed { seq, told }
+        };
+        owed(1).pay(3, None);
+        let broken = owed(2);
+        let thread = std::thread::spawn(move || {
+            let _broken = broken;
+            panic!("a defect")
+        });
+        assert!(thread.join().is_err());
+        drop(to);
+        let answers: Vec<Forgotten> = from.iter().collect();
+        assert_eq!(
+            (answers[0].seq, answers[0].lines, &answers[0].trouble),
+            (1, 3, &None)
+        );
+        assert_eq!((answers.len(), answers[1].seq), (2, 2));
+        assert!(answers[1].trouble.as_ref().unwrap().contains("broke off"));
     }
 }

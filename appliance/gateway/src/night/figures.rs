@@ -147,7 +147,9 @@ impl Figures {
         } = notice;
         for name in NightStage::NAMES {
             let here = name == now.name();
-            self.stage.with_label_values(&[name]).set(f64::from(u8::from(here)));
+            self.stage
+                .with_label_values(&[name])
+                .set(f64::from(u8::from(here)));
         }
         self.last.reset();
         if let Some((end, at)) = last {

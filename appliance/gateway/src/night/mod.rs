@@ -36,6 +36,9 @@ use crate::house::House;
 /// Why an order is given up. Fits after "failed to".
 pub const WOKEN: &str = "finish: the night was ended";
 
+/// Why an order broke off: its task panicked.
+const BROKEN: &str = "the gateway's task for it broke off; see: sarai logs gateway";
+
 /// Says when an order is to be given up.
 #[derive(Debug, Clone)]
 pub struct Woken(watch::Receiver<()>);
@@ -66,30 +69,52 @@ impl Woken {
 /// The orders of the night.
 pub struct Night {
     house: Arc<House>,
-    /// What is ordered, to be done one after the other.
-    orders: UnboundedSender<Order>,
+    orders: Queue,
     wake: watch::Sender<()>,
 }
 
-/// An order on its way to its answer.
-type Order = Pin<Box<dyn Future<Output = FromGateway> + Send>>;
+/// An order on its way to its answer, and the answer where it breaks off.
+struct Order {
+    work: Pin<Box<dyn Future<Output = FromGateway> + Send>>,
+    broken: FromGateway,
+}
+
+/// What is ordered, to be done one after the other.
+struct Queue(UnboundedSender<Order>);
+
+impl Queue {
+    /// Nothing is ordered yet; `told` hears the answers.
+    fn new(told: UnboundedSender<FromGateway>) -> Self {
+        let (orders, mut waiting) = unbounded_channel::<Order>();
+        tokio::spawn(async move {
+            while let Some(Order { work, broken }) = waiting.recv().await {
+                // A task of its own: one that panics takes none of the others with it, and is answered all the same.
+                let answer = tokio::spawn(work).await.unwrap_or_else(|error| {
+                    tracing::error!("failed to carry out an order of the night: {error}");
+                    broken
+                });
+                // Nobody listens any more at the very end.
+                let _ = told.send(answer);
+            }
+        });
+        Self(orders)
+    }
+
+    fn push(&self, broken: FromGateway, work: impl Future<Output = FromGateway> + Send + 'static) {
+        // Whoever carries them out ends only with the runtime.
+        let _ = self.0.send(Order {
+            work: Box::pin(work),
+            broken,
+        });
+    }
+}
 
 impl Night {
     /// Nothing is ordered yet; `told` hears the answers.
     pub fn new(house: Arc<House>, told: UnboundedSender<FromGateway>) -> Self {
-        let (orders, mut waiting) = unbounded_channel::<Order>();
-        tokio::spawn(async move {
-            while let Some(order) = waiting.recv().await {
-                // A task of its own: one that panics takes none of the others with it.
-                if let Ok(answer) = tokio::spawn(order).await {
-                    // Nobody listens any more at the very end.
-                    let _ = told.send(answer);
-                }
-            }
-        });
         Self {
             house,
-            orders,
+            orders: Queue::new(told),
             wake: watch::Sender::new(()),
         }
     }
@@ -97,7 +122,10 @@ impl Night {
     /// Has a data set made.
     pub fn data_set(&self, seq: u64, order: DataSetOrder, files: Vec<OwnedFd>) {
         let (house, woken) = (Arc::clone(&self.house), self.woken());
-        self.queue(async move {
+        let reason = format!("make the data set: {BROKEN}");
+        let outcome = DataSetOutcome::Failed { reason };
+        let broken = FromGateway::DataSet(DataSetAnswer { seq, outcome });
+        self.orders.push(broken, async move {
             let outcome = match <[OwnedFd; DATA_SET_FILES]>::try_from(files) {
                 Ok(files) => data_set::make(house, order, files.map(File::from), woken).await,
                 Err(files) => DataSetOutcome::Failed {
@@ -118,7 +146,9 @@ impl Night {
     /// Has an adapter measured.
     pub fn measure(&self, seq: u64, order: MeasureOrder, mut files: Vec<OwnedFd>) {
         let (house, woken) = (Arc::clone(&self.house), self.woken());
-        self.queue(async move {
+        let outcome = Err(format!("measure the engine: {BROKEN}"));
+        let broken = FromGateway::Measured(MeasureAnswer { seq, outcome });
+        self.orders.push(broken, async move {
             let outcome = match (files.pop(), files.len()) {
                 (Some(file), 0) => match woken.or(measure::measure(&house, order, File::from(file))).await {
                     Some(outcome) => outcome,
@@ -141,16 +171,33 @@ impl Night {
     fn woken(&self) -> Woken {
         Woken(self.wake.subscribe())
     }
-
-    fn queue(&self, order: impl Future<Output = FromGateway> + Send + 'static) {
-        // Whoever carries them out ends only with the runtime.
-        let _ = self.orders.send(Box::pin(order));
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use sarai_wire::night::Measured;
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_breaks_off_is_answered_and_the_next_is_carried_out() {
+        let (told, mut answers) = unbounded_channel();
+        let orders = Queue::new(told);
+        let answer =
+            |seq, outcome: Result<Measured, String>| FromGateway::Measured(MeasureAnswer { seq, outcome });
+        orders.push(answer(1, Err("broken".into())), async { panic!("a defect") });
+        let done = answer(2, Err("done".into()));
+        orders.push(answer(2, Err("broken".into())), async move {
+            tokio::task::yield_now().await;
+            done
+        });
+        for (expected, why) in [(1, "broken"), (2, "done")] {
+            let Some(FromGateway::Measured(MeasureAnswer { seq, outcome })) = answers.recv().await else {
+                panic!("no answer to {expected}")
+            };
+            assert_eq!((seq, outcome.unwrap_err().as_str()), (expected, why));
+        }
+    }
 
     #[tokio::test]
     async fn whoever_is_ordered_after_the_end_of_a_night_is_not_given_up() {
