@@ -147,11 +147,26 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
     let (mut a, clients) = taught(SHORT).unwrap();
     let before = clients[0].chat(&short()).unwrap().ok().unwrap();
     assert_eq!(adapter_of(&before).unwrap(), None);
-    let (night, said) = run(&a).unwrap();
+    // While the new adapter is measured, nobody takes its place.
+    a.sarai_ok(&["training", "run"]).unwrap();
+    wait_stage(&a, "the measurement", |stage| *stage == NightStage::Measuring);
+    let refused = a.sarai(&["adapters", "none", "primary"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("the night is measuring one"),
+        "{said}"
+    );
+    wait_stage(&a, "the night to end", |stage| *stage == NightStage::Idle);
+    let night = last(&a).unwrap();
     let NightResult::Applied { adapter } = &night.result else {
         panic!("{night:?}");
     };
-    assert!(said.starts_with("applied after"), "{said}");
+    assert!(
+        night
+            .examples
+            .is_some_and(|examples| examples.train > 0 && examples.held_out > 0),
+        "{night:?}"
+    );
     let figures = night.figures.unwrap();
     let (was, is) = (
         figures.before.held_out.mean().unwrap(),

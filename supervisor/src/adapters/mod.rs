@@ -167,13 +167,14 @@ fn tidy(app: &Shared, state: &mut State) {
 /// Puts an adapter to use in every engine of its base.
 ///
 /// # Errors
-/// Why not; everything is as before. Fits after "failed to".
+/// Why not, as while a night measures one; everything is as before. Fits after "failed to".
 pub async fn put_to_use(app: &App, name: &str) -> Result<AdapterChange, String> {
     let begun = Instant::now();
     let _one = app.adapters.one.lock().await;
     let wanted = name.to_owned();
     let opened = away(app, move |app| open(app, &wanted)).await?;
     let Opened { which, base, files } = opened;
+    undisturbed(app, base)?;
     for (service, file) in files {
         let load = AdapterOrder::Load {
             adapter: which.clone(),
@@ -195,6 +196,7 @@ pub async fn roll_back(app: &App, engine: &str) -> Result<AdapterChange, String>
     let begun = Instant::now();
     let _one = app.adapters.one.lock().await;
     let base = base_of(app, engine)?;
+    undisturbed(app, base)?;
     let previous = away(app, move |app| {
         let state = State::load(&state_file(app))?;
         let previous = state.previous(&base.to_string()).map(Option::<&Named>::cloned);
@@ -216,7 +218,21 @@ pub async fn use_none(app: &App, engine: &str) -> Result<AdapterChange, String> 
     let begun = Instant::now();
     let _one = app.adapters.one.lock().await;
     let base = base_of(app, engine)?;
+    undisturbed(app, base)?;
     finish(app, base, None, begun, State::put_to_use).await
+}
+
+/// Whether nothing over this model is being measured: what an engine keeps besides what is in use is the adapter of the
+/// night, which another one would push out. Asked while [`engines::Adapters::one`] is held, as the night holds it when
+/// its adapter is loaded.
+fn undisturbed(app: &Shared, base: Digest) -> Result<(), String> {
+    if app.night.measures() && primary_base(app) == Some(base) {
+        return Err(
+            "change the adapter: the night is measuring one; try again when it has ended (sarai training status)"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// Has every engine of the base load an adapter that it does not keep.

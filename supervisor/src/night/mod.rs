@@ -176,6 +176,12 @@ impl Nights {
         }
     }
 
+    /// Whether one has the primary keep its adapter and measures it.
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        lock(&self.inner).stage == NightStage::Measuring
+    }
+
     /// Whether one runs.
     #[must_use]
     pub fn runs(&self) -> bool {

@@ -348,8 +348,12 @@ async fn measure(
         version: version(began),
     };
     let load = AdapterOrder::Load { adapter: candidate };
-    if !engines::order(app, PRIMARY, load, Some(work.files.adapter()?.into())).await? {
-        return Err(format!("measure: {PRIMARY} does not serve"));
+    {
+        // Who changes adapters has finished before, or sees that one is measured.
+        let _one = app.adapters.one.lock().await;
+        if !engines::order(app, PRIMARY, load, Some(work.files.adapter()?.into())).await? {
+            return Err(format!("measure: {PRIMARY} does not serve"));
+        }
     }
     let both = async {
         let before = measured(app, work, work.unfinished.before.clone(), stop).await?;
