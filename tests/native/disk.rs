@@ -13,10 +13,10 @@ use sarai_wire::control::Status;
 use crate::common::{pair, primary_answers};
 
 /// A small file system mounted on a folder until the end of the test.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: &Path, bytes: u64) -> Result<Self> {
+    pub fn mount(at: &Path, bytes: u64) -> Result<Self> {
         let uid = nix::unistd::geteuid();
         let options = format!("size={bytes},mode=0755,uid={uid}");
         privileged(&["mount", "-t", "tmpfs", "-o", &options, "sarai-tests"], at)?;
@@ -49,7 +49,7 @@ fn privileged(words: &[&str], last: &Path) -> Result<()> {
 }
 
 /// Fills a file system to its last byte.
-fn fill(folder: &Path) -> Result<PathBuf> {
+pub fn fill(folder: &Path) -> Result<PathBuf> {
     use std::io::Write;
     let path = folder.join("filler");
     let mut file = fs::File::create(&path)?;

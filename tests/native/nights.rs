@@ -14,7 +14,8 @@ use sarai_wire::control::ServiceState;
 use sarai_wire::night::{Night, NightResult, NightStage, TrainingStatus};
 use serde_json::{Value, json};
 
-use crate::common::{omni_loop, pair, short};
+use crate::common::{omni_loop, pair, primary_answers, short};
+use crate::disk::{Small, fill};
 
 /// Longest any night of these tests may take on a slow machine.
 const NIGHT: Duration = Duration::from_secs(300);
@@ -111,10 +112,16 @@ fn teach(clients: &[Client], round: usize, count: usize) -> Result<()> {
 /// An appliance that was taught by four clients.
 fn taught(settings: &str) -> Result<(Appliance, Vec<Client>)> {
     let a = Appliance::start_with(&pair()?, settings)?;
-    let clients: Result<Vec<_>> = (0..4).map(|n| client(&a, &format!("client-{n}"))).collect();
+    let clients = teachers(&a)?;
+    Ok((a, clients))
+}
+
+/// Four clients that have taught.
+fn teachers(a: &Appliance) -> Result<Vec<Client>> {
+    let clients: Result<Vec<_>> = (0..4).map(|n| client(a, &format!("client-{n}"))).collect();
     let clients = clients?;
     teach(&clients, 0, 12)?;
-    Ok((a, clients))
+    Ok(clients)
 }
 
 fn left(a: &Appliance) -> Vec<String> {
@@ -306,6 +313,72 @@ fn a_trainer_that_is_killed_stopped_or_called_off_is_a_failed_night_that_the_nex
     a.sarai_ok(&["feedback", "forget", "--everything"]).unwrap();
     failed(&a, "to be forgotten", false);
     assert_eq!(left(&a), Vec::<String>::new());
+    a.stop(Duration::from_secs(30)).unwrap();
+    assert!(a.processes().is_empty());
+}
+
+#[test]
+fn a_disk_that_gets_full_in_a_night_fails_it_with_the_reason_and_what_was_remembered_stays() {
+    let _alone = tree::alone();
+    let models = pair().unwrap();
+    let size: u64 = models
+        .iter()
+        .map(|model| fs::metadata(&model.source).unwrap().len())
+        .sum();
+    // Nothing is kept of the training before somebody ends it.
+    let settings = LONG.replace("checkpoint_seconds = 0", "checkpoint_seconds = 3600");
+    let mut a = Appliance::prepare(&models, &settings).unwrap();
+    // More than a night wants free before it begins.
+    let _small = Small::mount(&a.path("data"), size + (96 << 20)).unwrap();
+    fs::create_dir_all(a.path("data/models")).unwrap();
+    for artifact in &models {
+        artifact.install(&a.path("data/models"), &a.publisher).unwrap();
+    }
+    a.start().unwrap();
+    a.wait_ready(READY).unwrap();
+    let clients = teachers(&a).unwrap();
+    a.sarai_ok(&["training", "run"]).unwrap();
+    wait_stage(&a, "steps", |stage| trains(stage, 1));
+    let filler = fill(&a.path("data")).unwrap();
+
+    // It goes on, and so does everything else; that it is off cannot be remembered, but it is.
+    primary_answers(&clients[0]).unwrap();
+    let refused = a.sarai(&["training", "off"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).to_lowercase();
+    assert!(!refused.status.success() && said.contains("space"), "{said}");
+    wait_stage(&a, "the night to end", |stage| *stage == NightStage::Idle);
+    let night = last(&a).unwrap();
+    let NightResult::Failed { reason, resumes } = &night.result else {
+        panic!("{night:?}");
+    };
+    assert!(
+        reason.contains("turned off") && reason.contains("are not kept") && !resumes,
+        "{night:?}"
+    );
+    assert!(a.log().contains("cannot be written"), "{}", a.log());
+    assert_eq!(left(&a), Vec::<String>::new());
+    primary_answers(&clients[0]).unwrap();
+    // Whatever of it could be written is whole.
+    let remembered = || -> Value {
+        let text = fs::read(a.path("data/state/training.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    remembered();
+
+    // On a disk with too little room none begins: it is skipped for that, or cannot even be noted down.
+    let (night, _) = run(&a).unwrap();
+    let why = match &night.result {
+        NightResult::Skipped { reason } | NightResult::Failed { reason, .. } => reason.to_lowercase(),
+        _ => panic!("{night:?}"),
+    };
+    assert!(why.contains("mib left") || why.contains("space"), "{why}");
+    // With room again it is as if nothing had been.
+    fs::remove_file(filler).unwrap();
+    a.sarai_ok(&["training", "on"]).unwrap();
+    let kept = remembered();
+    assert_eq!(kept["nights"].as_array().map(Vec::len), Some(2), "{kept}");
+    a.sarai_ok(&["training", "run"]).unwrap();
+    wait_stage(&a, "steps", |stage| trains(stage, 1));
     a.stop(Duration::from_secs(30)).unwrap();
     assert!(a.processes().is_empty());
 }

@@ -84,6 +84,54 @@ fn slow(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Er
     Ok(Box::new(Slow(Bigram::new(13, config.rank as usize))))
 }
 
+/// Its numbers break in every step.
+struct Ill(Bigram);
+
+impl Learner for Ill {
+    fn parameters(&self) -> usize {
+        self.0.parameters()
+    }
+
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        self.0.initial(seed)
+    }
+
+    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, crate::Error> {
+        self.0.loss(parameters, sequence)
+    }
+
+    fn loss_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        gradient: &mut [f32],
+    ) -> Result<Loss, crate::Error> {
+        let loss = self.0.loss_and_gradient(parameters, sequence, gradient)?;
+        Ok(Loss {
+            nll: f64::NAN,
+            ..loss
+        })
+    }
+}
+
+impl Adapter for Ill {
+    fn vocabulary(&self) -> usize {
+        self.0.vocabulary
+    }
+
+    fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error> {
+        self.0.write(parameters, to)
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, crate::Error> {
+        self.0.read(bytes)
+    }
+}
+
+fn ill(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
+    Ok(Box::new(Ill(Bigram::new(13, config.rank as usize))))
+}
+
 fn broken(_: &File, _: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
     panic!("a bug")
 }
@@ -236,6 +284,31 @@ fn from_its_start_to_an_adapter() {
     assert_eq!(outcome.size, written.len() as u64);
     assert_eq!(outcome.size, prepared.parameters * 4);
     assert_eq!(outcome.sha256, sha256(&written));
+}
+
+#[test]
+fn numbers_that_break_again_and_again_are_said_and_leave_no_adapter() {
+    let supervisor = Supervisor::new(ill);
+    supervisor.start(config());
+    supervisor.ready();
+    let mut notes = 0;
+    let reason = loop {
+        match supervisor.news() {
+            FromTrainer::Note { text } => {
+                assert!(text.starts_with("the loss at step 0 is not finite"), "{text}");
+                notes += 1;
+            }
+            FromTrainer::Failed { reason } => break reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(notes, 3);
+    assert!(
+        reason.starts_with("train: the loss at step 0 is not finite, after 3 returns"),
+        "{reason}"
+    );
+    assert!(supervisor.written().is_empty());
+    assert!(!supervisor.trainer.join().unwrap().unwrap());
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -6,12 +6,17 @@ mod support;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
+use std::time::Duration;
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
+use sarai_trainer::made_up::Shape;
+use sarai_trainer::model::Architecture;
 use sarai_wire::birth as socket;
 use sarai_wire::merge::MergeStart;
 use sarai_wire::training::{FILES, FromTrainer, Outcome, Prepared, ToTrainer, TrainerStart, TrainingConfig};
@@ -48,7 +53,8 @@ impl Born {
     fn new() -> Self {
         // There is no listener for a trainer: something is at its number, as it may be.
         let null = File::open("/dev/null").unwrap();
-        let (child, socket) = born::born(&mut trainer(), &null).unwrap();
+        // With a clean environment: asked for a backtrace, the program would look for where it is, which it may not.
+        let (child, socket) = born::born(trainer().env_clear(), &null).unwrap();
         let patience = TimeVal::new(PATIENCE.as_secs().try_into().unwrap(), 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience).unwrap();
         Self { child, socket }
@@ -273,6 +279,62 @@ fn a_broken_base_is_a_reason() {
         matches!(trainer.news(), FromTrainer::Failed { reason } if reason.starts_with("use the base model"))
     );
     assert_eq!(trainer.child.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::metadata(world.path("adapter.gguf")).unwrap().len(), 0);
+}
+
+#[test]
+fn a_base_that_is_cut_under_it_ends_it_by_a_signal_and_leaves_no_adapter() {
+    let world = World::new();
+    let mut trainer = Born::start(&world, long());
+    trainer.ready();
+    while trainer.rows() < 5 {}
+    let base = File::options().write(true).open(world.path("base.gguf")).unwrap();
+    base.set_len(0).unwrap();
+    let status = trainer.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+    assert_eq!(fs::metadata(world.path("adapter.gguf")).unwrap().len(), 0);
+}
+
+/// Where no group of processes bounds its memory, the kernel gives none at some point, and Rust ends the program.
+#[test]
+fn without_memory_it_ends_by_the_signal_that_it_may_end_by() {
+    let wide = Shape {
+        embedding: 256,
+        layers: 4,
+        feed_forward: 1024,
+        ..Shape::tiny(Architecture::Llama)
+    };
+    let world = World::of(&wide);
+    let config = TrainingConfig {
+        sequence_length: 256,
+        ..long()
+    };
+    // One that stands still before its first row: what a row takes, it does not have yet.
+    let mut trainer = loop {
+        let trainer = Born::start(&world, config.clone());
+        socket::send(trainer.socket.as_fd(), &ToTrainer::Pause, &[]).unwrap();
+        trainer.ready();
+        if trainer.rows() == 0 {
+            // A row that had begun would be counted by now.
+            std::thread::sleep(Duration::from_secs(1));
+            if trainer.rows() == 0 {
+                break trainer;
+            }
+        }
+    };
+    let pid = trainer.child.id().try_into().unwrap();
+    let none = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    for limit in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+        // SAFETY: the pointer is to a limit that lives as long as the call.
+        let set = unsafe { libc::prlimit(pid, limit, &raw const none, std::ptr::null_mut()) };
+        assert_eq!(set, 0);
+    }
+    socket::send(trainer.socket.as_fd(), &ToTrainer::Resume, &[]).unwrap();
+    let status = trainer.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
     assert_eq!(fs::metadata(world.path("adapter.gguf")).unwrap().len(), 0);
 }
 

@@ -76,13 +76,15 @@ pub fn run_now(app: &App) -> Reply {
 
 /// [`sarai_wire::control::Request::TrainingOn`] and `TrainingOff`, which also ends the night that runs.
 pub async fn turn(app: &App, on: bool) -> Reply {
-    if let Err(why) = remember(app, |state| state.enabled = Some(on)).await {
-        return refused(&why);
-    }
+    let remembered = remember(app, |state| state.enabled = Some(on)).await;
+    // Also where a full disk cannot remember it.
     if !on && let Some(stopper) = &lock(&app.night.inner).stopper {
         stopper.stop("go on: nights were turned off");
     }
-    show(app)
+    match remembered {
+        Ok(()) => show(app),
+        Err(why) => refused(&why),
+    }
 }
 
 /// Ends the night that runs, and has it keep what it has; the end of everything follows.

@@ -115,25 +115,63 @@ pub async fn run(app: &App, job: Job, stop: &mut Stop) -> Result<Made, String> {
         "{TRAINER}: ended: {}",
         exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string())
     ));
-    if oom_kills(app) > killed_before {
-        return Err(format!("{word}: the trainer ran out of memory"));
+    let call = match exit {
+        Some(Exit::Signal(libc::SIGSYS)) => witness.name_of(pid).await,
+        _ => None,
+    };
+    End {
+        word,
+        said,
+        stopping,
+        exit,
+        starved: oom_kills(app) > killed_before,
+        call,
     }
-    match (said, exit) {
-        (Some(Ok(outcome)), Some(Exit::Code(0))) => Ok(outcome),
-        (_, Some(Exit::Signal(libc::SIGSYS))) => {
-            let call = witness.name_of(pid).await;
-            let call = call.unwrap_or_else(|| "not named".to_owned());
-            Err(format!(
-                "{word}: the trainer tried what it may not: system call {call}"
-            ))
+    .outcome()
+}
+
+/// How a trainer ended.
+struct End {
+    /// What could not be done, before a colon.
+    word: &'static str,
+    /// What it said last, or why it was killed.
+    said: Option<Result<Made, String>>,
+    /// Why it was told to stop, where it did not say that it did.
+    stopping: Option<String>,
+    exit: Option<Exit>,
+    /// Whether the kernel ended something in its group for want of memory.
+    starved: bool,
+    /// The system call that ended it, where one did that has a name.
+    call: Option<String>,
+}
+
+impl End {
+    /// What it came to: its own word counts where its status does not say more.
+    fn outcome(self) -> Result<Made, String> {
+        let word = self.word;
+        if self.starved {
+            return Err(format!("{word}: the trainer ran out of memory"));
         }
-        (_, Some(Exit::Signal(libc::SIGBUS))) => {
-            Err(format!("{word}: bytes of a file it was given cannot be read"))
+        match (self.said, self.exit) {
+            (Some(Ok(made)), Some(Exit::Code(0))) => Ok(made),
+            (_, Some(Exit::Signal(libc::SIGSYS))) => {
+                let call = self.call.unwrap_or_else(|| "not named".to_owned());
+                Err(format!(
+                    "{word}: the trainer tried what it may not: system call {call}"
+                ))
+            }
+            (_, Some(exit @ Exit::Signal(libc::SIGBUS))) => Err(format!(
+                "{word}: bytes of a file it was given cannot be read: {exit}"
+            )),
+            (Some(Err(why)), _) => Err(why),
+            // How Rust ends where the kernel gives no memory.
+            (_, Some(exit @ Exit::Signal(libc::SIGABRT))) => Err(format!(
+                "{word}: the trainer gave up, most likely for want of memory: {exit}; see: sarai logs trainer"
+            )),
+            _ if self.stopping.is_some() => Err(self.stopping.unwrap_or_default()),
+            (_, Some(exit)) => Err(format!("{word}: the trainer ended before it was done: {exit}")),
+            (_, None) => Err(format!("{word}: the trainer ended before it was done")),
         }
-        (Some(Err(why)), _) => Err(why),
-        _ if stopping.is_some() => Err(stopping.unwrap_or_default()),
-        (_, Some(exit)) => Err(format!("{word}: the trainer ended before it was done: {exit}")),
-        (_, None) => Err(format!("{word}: the trainer ended before it was done")),
     }
 }
 
@@ -402,4 +440,111 @@ impl Running<'_> {
 
 fn short(text: &str) -> String {
     text.chars().take(REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sarai_wire::training::{Ended, Outcome};
+
+    fn outcome() -> Outcome {
+        Outcome {
+            ended: Ended::Finished,
+            step: 9,
+            steps: 9,
+            best_step: 9,
+            loss: 1.0,
+            held_out_before: None,
+            held_out: None,
+            refused: 0,
+            tokens_per_second: 1.0,
+            seconds: 1.0,
+            size: 1,
+            sha256: "ab".repeat(32),
+        }
+    }
+
+    fn end(exit: Exit) -> End {
+        End {
+            word: Task::Train.word(),
+            said: None,
+            stopping: None,
+            exit: Some(exit),
+            starved: false,
+            call: None,
+        }
+    }
+
+    #[test]
+    fn only_a_whole_end_has_an_adapter() {
+        let done = |exit| End {
+            said: Some(Ok(Made::Adapter(outcome()))),
+            ..end(exit)
+        };
+        let made = done(Exit::Code(0)).outcome();
+        assert!(matches!(made, Ok(Made::Adapter(adapter)) if adapter == outcome()));
+        for exit in [
+            Exit::Code(1),
+            Exit::Signal(libc::SIGKILL),
+            Exit::Signal(libc::SIGBUS),
+            Exit::Signal(libc::SIGSYS),
+        ] {
+            assert!(done(exit).outcome().is_err(), "{exit}");
+        }
+        let starved = End {
+            starved: true,
+            ..done(Exit::Code(0))
+        };
+        assert!(starved.outcome().is_err());
+        assert!(end(Exit::Code(0)).outcome().is_err());
+    }
+
+    #[test]
+    fn every_end_has_its_reason() {
+        let gave_up = "train: the loss at step 5 is not finite, after 3 returns";
+        let own = |exit| End {
+            said: Some(Err(gave_up.to_owned())),
+            ..end(exit)
+        };
+        let stopping = Some("go on: nights were turned off".to_owned());
+        for (end, why) in [
+            (own(Exit::Code(1)), gave_up),
+            (
+                End {
+                    starved: true,
+                    ..end(Exit::Signal(libc::SIGKILL))
+                },
+                "ran out of memory",
+            ),
+            (end(Exit::Signal(libc::SIGKILL)), "signal SIGKILL"),
+            (end(Exit::Signal(libc::SIGBUS)), "cannot be read: signal SIGBUS"),
+            (own(Exit::Signal(libc::SIGBUS)), "cannot be read: signal SIGBUS"),
+            (end(Exit::Signal(libc::SIGABRT)), "want of memory: signal SIGABRT"),
+            (end(Exit::Signal(libc::SIGSYS)), "system call not named"),
+            (
+                End {
+                    call: Some("socket".to_owned()),
+                    ..end(Exit::Signal(libc::SIGSYS))
+                },
+                "system call socket",
+            ),
+            (
+                End {
+                    stopping: stopping.clone(),
+                    ..end(Exit::Code(0))
+                },
+                "turned off",
+            ),
+            (
+                End {
+                    exit: None,
+                    ..end(Exit::Code(0))
+                },
+                "ended before it was done",
+            ),
+        ] {
+            let reason = end.outcome().unwrap_err();
+            assert!(reason.contains(why), "{reason}");
+        }
+    }
 }

@@ -261,6 +261,10 @@ impl<M: Medium> Checkpoints<M> {
             }
             rest = left.to_vec();
         })?;
+        // From the older one the step that broke the numbers is met again, and refused.
+        if !vectors.iter().flatten().all(|number| number.is_finite()) {
+            return Err("a number in it is not finite".to_owned());
+        }
         let scalars = fixed[HEAD..].as_chunks::<8>().0;
         Ok(compose(
             &scalars
@@ -271,15 +275,30 @@ impl<M: Medium> Checkpoints<M> {
         ))
     }
 
-    /// Writes `state` over the older checkpoint. When that fails the newer one is as it was.
+    /// Writes `state` over the older checkpoint. When that fails the newer one is as it was, and the older one, where it
+    /// had not been a whole one before, is empty: nobody takes it for one, and its room is given back.
     ///
     /// # Errors
     /// The medium's own.
     pub fn save(&mut self, state: &State) -> io::Result<()> {
         let medium = &self.media[self.next];
         let size = self.size() as u64;
-        if medium.length()? != size {
-            medium.set_length(size)?;
+        let grown = medium.length()? != size;
+        let written = self.write(state, grown.then_some(size));
+        if written.is_err() && grown {
+            // What failed before it says more than this would.
+            let _ = self.media[self.next].set_length(0);
+        }
+        written?;
+        self.next = 1 - self.next;
+        self.sequence += 1;
+        Ok(())
+    }
+
+    fn write(&self, state: &State, length: Option<u64>) -> io::Result<()> {
+        let medium = &self.media[self.next];
+        if let Some(length) = length {
+            medium.set_length(length)?;
         }
         let mut writer = Writer {
             medium,
@@ -310,10 +329,7 @@ impl<M: Medium> Checkpoints<M> {
             }
         }
         writer.end()?;
-        medium.sync()?;
-        self.next = 1 - self.next;
-        self.sequence += 1;
-        Ok(())
+        medium.sync()
     }
 }
 

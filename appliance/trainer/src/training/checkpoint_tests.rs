@@ -208,6 +208,43 @@ fn a_disk_that_is_full_at_any_kind_of_byte_leaves_the_one_before() {
 }
 
 #[test]
+fn a_first_checkpoint_that_has_no_room_leaves_nothing_that_looks_like_one() {
+    let disks = saved(1);
+    let (mut checkpoints, _) = open(&disks);
+    // The other one was never there.
+    disks[1].room.set(Some(200));
+    assert!(checkpoints.save(&state(2)).is_err());
+    assert!(disks[1].bytes.borrow().is_empty());
+    assert_eq!(open(&disks).1.state, Some(state(1)));
+    disks[1].room.set(None);
+    checkpoints.save(&state(3)).unwrap();
+    assert_eq!(open(&disks).1.state, Some(state(3)));
+}
+
+#[test]
+fn one_with_a_number_that_is_not_finite_is_not_gone_on_from() {
+    let broken = |number: f32, which: fn(&mut State) -> &mut Vec<f32>| {
+        let disks = saved(1);
+        let (mut checkpoints, _) = open(&disks);
+        let mut state_2 = state(2);
+        *which(&mut state_2).last_mut().unwrap() = number;
+        checkpoints.save(&state_2).unwrap();
+        let found = open(&disks).1;
+        assert_eq!(found.state, Some(state(1)));
+        assert_eq!(found.notes.len(), 1);
+        assert!(found.notes[0].contains("not finite"), "{:?}", found.notes);
+        // The next is written over it, and counts.
+        let (mut checkpoints, _) = open(&disks);
+        checkpoints.save(&state(3)).unwrap();
+        assert_eq!(open(&disks).1.state, Some(state(3)));
+    };
+    broken(f32::NAN, |state| &mut state.parameters);
+    broken(f32::INFINITY, |state| &mut state.moments.first);
+    broken(f32::NEG_INFINITY, |state| &mut state.moments.second);
+    broken(f32::NAN, |state| &mut state.good.parameters);
+}
+
+#[test]
 fn a_checkpoint_of_another_training_is_not_used_and_it_is_said_of_what() {
     let disks = saved(2);
     for (binding, parameters, what) in [
