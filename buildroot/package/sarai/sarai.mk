@@ -24,10 +24,8 @@ SARAI_TARGET_KEY = $(subst -,_,$(call UPPERCASE,$(RUSTC_TARGET_NAME)))
 SARAI_NO_PATHS = -ffile-prefix-map=$(BASE_DIR)=.
 
 # llama.cpp comes by cmake and bindgen; ggml is optimised as far as the compiler can, whatever the system is.
-# The root lives in memory: what several crates of a program have in common is there once.
 SARAI_CARGO_ENV = \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=3 \
-	CARGO_PROFILE_RELEASE_LTO=thin \
 	CARGO_TARGET_$(SARAI_TARGET_KEY)_RUSTFLAGS="--remap-path-prefix=$(BASE_DIR)=." \
 	CMAKE="$(BR2_CMAKE)" \
 	CMAKE_TOOLCHAIN_FILE="$(HOST_DIR)/share/buildroot/toolchainfile.cmake" \
