@@ -34,6 +34,8 @@ use crate::turns::Turns;
 
 /// How long requests that have a token already may go on after a stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
+/// Shortest time between two words that there is work: what gave way does so for longer.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// Tells the supervisor something.
 pub type Tell = Box<dyn FnMut(&FromEngine) + Send>;
@@ -64,6 +66,10 @@ pub struct Worker<'model> {
     turns: Turns<Option<String>>,
     shared: Arc<Shared>,
     tell: Tell,
+    /// Whether there was something to compute at the last look.
+    works: bool,
+    /// When the supervisor was last told that there is.
+    told: Option<Instant>,
 }
 
 /// A position whose logits were asked for.
@@ -111,6 +117,8 @@ impl<'model> Worker<'model> {
             turns: Turns::default(),
             shared,
             tell,
+            works: false,
+            told: None,
         }
     }
 
@@ -172,10 +180,12 @@ impl<'model> Worker<'model> {
             if inbox.stop {
                 return false;
             }
+            self.works = false;
             inbox = shared.wait(inbox);
         };
         let (queued, running, stop) = (count(inbox.queue.len()), count(inbox.running), inbox.stop);
         drop(inbox);
+        self.tell_of_work(running > 0 || queued > 0);
         for seq in pings {
             (self.tell)(&FromEngine::Pong {
                 seq,
@@ -190,6 +200,15 @@ impl<'model> Worker<'model> {
             self.refuse_change("the engine is stopping");
         }
         true
+    }
+
+    /// Has others give way as soon as there is work.
+    fn tell_of_work(&mut self, works: bool) {
+        let begins = works && !std::mem::replace(&mut self.works, works);
+        if begins && self.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+            self.told = Some(Instant::now());
+            (self.tell)(&FromEngine::Busy);
+        }
     }
 
     fn drop_cancelled(&mut self) {

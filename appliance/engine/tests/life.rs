@@ -288,6 +288,19 @@ fn an_engine_without_its_supervisor_leaves() {
 }
 
 #[test]
+fn the_supervisor_is_told_unasked_each_time_that_work_begins() {
+    let engine = Engine::slow(roomy());
+    for client in ["a", "b"] {
+        let mut running = engine.connect();
+        running.send(short(client));
+        engine.hear_of_work();
+        running.finish().done();
+        // So long it says nothing again.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
 fn pings_are_answered_idle_and_busy_and_show_progress() {
     let engine = Engine::slow(roomy());
     let ping = |seq| {

@@ -9,6 +9,7 @@ use sarai_wire::training::TrainingConfig;
 use crate::Error;
 use crate::learner::{Learner, Loss, Sequence};
 use crate::model::{Base, LoraConfig, LoraModel, read_adapter, write_adapter};
+use crate::threads::Hold;
 use crate::training::session::Adapter;
 
 /// Does what the products do at their first call: they look for the sizes of the machine's caches among its files, and for
@@ -42,6 +43,10 @@ struct Opened {
 impl Learner for Opened {
     fn parameters(&self) -> usize {
         self.model.parameters()
+    }
+
+    fn hold(&mut self, hold: Hold) {
+        self.model.hold(hold);
     }
 
     fn initial(&self, seed: u64) -> Vec<f32> {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -134,7 +135,7 @@ fn run(given: &Training) -> Result<ExitCode> {
         &start,
         files,
         adapter::open,
-        &Control::with_signals(),
+        &Arc::new(Control::with_signals()),
         begin,
         &mut |message| {
             shown.show(&message);

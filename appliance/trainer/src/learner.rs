@@ -1,6 +1,7 @@
 //! The seam between the course of a training (data, steps, checkpoints) and its mathematics.
 
 use crate::Error;
+use crate::threads::Hold;
 
 /// One packed row: several examples one after another. Attention never crosses from one segment to another.
 ///
@@ -37,6 +38,10 @@ impl std::ops::AddAssign for Loss {
 pub trait Learner {
     /// How many parameters can be learnt.
     fn parameters(&self) -> usize;
+
+    /// From now on `hold` is called again and again while it computes, some milliseconds apart, and holds it up as long
+    /// as it does not return. What is computed in no time needs none.
+    fn hold(&mut self, _hold: Hold) {}
 
     /// Parameters to start from, the same for the same seed. They leave the model as it is.
     fn initial(&self, seed: u64) -> Vec<f32>;

@@ -13,7 +13,12 @@ pub struct Pool {
     /// Held during a run, so that there is one at a time.
     turn: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
+    /// Called before each task: where whoever computes is held up.
+    before: Option<Hold>,
 }
+
+/// Returns when whoever calls it may compute.
+pub type Hold = Arc<dyn Fn() + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
@@ -114,6 +119,7 @@ impl Pool {
             shared,
             turn: Mutex::new(()),
             workers: Vec::new(),
+            before: None,
         };
         for number in 1..threads {
             let shared = Arc::clone(&pool.shared);
@@ -125,9 +131,21 @@ impl Pool {
         Ok(pool)
     }
 
+    /// From now on `hold` is called before each task.
+    pub fn hold(&mut self, hold: Hold) {
+        self.before = Some(hold);
+    }
+
     /// Calls `task` with each number below `tasks`, in no particular order, and returns when all are done. A task's
     /// panic is the caller's. A task must not run others on the same pool.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        let before = self.before.as_ref();
+        let task = |at| {
+            if let Some(hold) = before {
+                hold();
+            }
+            task(at);
+        };
         if self.workers.is_empty() || tasks <= 1 {
             return (0..tasks).for_each(task);
         }
@@ -204,6 +222,38 @@ pub fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_task_waits_until_it_may_be_computed() {
+        for threads in [1, 3] {
+            let mut pool = Pool::new(threads).unwrap();
+            let (held, may) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let (count, until) = (Arc::clone(&held), Arc::clone(&may));
+            pool.hold(Arc::new(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                while until.load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+            }));
+            let done = AtomicUsize::new(0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    pool.run(10, |_| {
+                        done.fetch_add(1, Ordering::SeqCst);
+                    });
+                });
+                while held.load(Ordering::SeqCst) < threads {
+                    std::thread::yield_now();
+                }
+                assert_eq!(done.load(Ordering::SeqCst), 0);
+                may.store(1, Ordering::SeqCst);
+            });
+            assert_eq!(
+                (done.load(Ordering::SeqCst), held.load(Ordering::SeqCst)),
+                (10, 10)
+            );
+        }
+    }
 
     #[test]
     fn each_task_is_done_once() {

@@ -138,6 +138,9 @@ pub enum FromEngine {
     /// Answer to [`ToEngine::Adapter`]; with number 0, what became of [`EngineStart::adapter`], or of adapters that were
     /// given up for want of memory.
     Adapter(AdapterAnswer),
+    /// There is something to compute, where there was nothing before. Said before it is computed, some ten times a second
+    /// at most: others on the same CPUs are to give way.
+    Busy,
     /// Answer to [`ToEngine::Ping`]. Sent by the thread that decodes, between two steps, so it proves progress.
     Pong {
         /// The number of the ping.

@@ -69,6 +69,8 @@ pub struct Busy {
     begun: Instant,
     /// Milliseconds after that.
     last: AtomicU64,
+    /// Told each time.
+    noted: tokio::sync::Notify,
 }
 
 impl Default for Busy {
@@ -76,6 +78,7 @@ impl Default for Busy {
         Self {
             begun: Instant::now(),
             last: AtomicU64::new(0),
+            noted: tokio::sync::Notify::new(),
         }
     }
 }
@@ -88,6 +91,12 @@ impl Busy {
     /// They have.
     pub fn note(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
+        self.noted.notify_waiters();
+    }
+
+    /// Until they have something to do.
+    pub async fn noted(&self) {
+        self.noted.notified().await;
     }
 
     /// How long they have had nothing to do; at most since the start.

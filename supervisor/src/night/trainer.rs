@@ -266,6 +266,7 @@ async fn watch(mut running: Running<'_>, stop: &mut Stop) -> Ended {
             message = receive::<FromTrainer>(&running.birth), if running.leaving.is_none() => running.heard(message),
             why = stop.wanted(), if running.stopping.is_none() => running.stop(why),
             _ = tick.tick() => running.tick(),
+            () = running.app.night.busy.noted(), if running.gives_way() => running.yield_to_others(),
         }
     };
     // What it said last may explain its end better than its status.
@@ -414,6 +415,11 @@ impl Running<'_> {
             (self.seq, self.pinged) = (self.seq + 1, now);
             self.send(&ToTrainer::Ping { seq: self.seq });
         }
+    }
+
+    /// Whether it computes, and would have to stand still if somebody asked something.
+    fn gives_way(&self) -> bool {
+        self.leaving.is_none() && self.stopping.is_none() && self.startup.is_none() && !self.paused
     }
 
     /// Requests come first where they are computed on the same CPUs, and so does whoever needs memory.

@@ -214,6 +214,10 @@ impl Program for Engine {
                 }
                 Said::Pong(seq)
             }
+            FromEngine::Busy => {
+                app.night.busy.note();
+                Said::Noted
+            }
             FromEngine::Eased(eased) => Said::Eased(eased),
             FromEngine::Adapter(answer) => {
                 engines::told(app, self.name, &answer);

@@ -341,8 +341,22 @@ impl Engine {
         }
     }
 
+    /// What it says next, but that there is work.
     pub fn hear(&self) -> FromEngine {
-        birth::recv::<FromEngine>(self.birth.as_fd()).unwrap().0
+        loop {
+            match birth::recv::<FromEngine>(self.birth.as_fd()).unwrap().0 {
+                FromEngine::Busy => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits for the word that there is work.
+    pub fn hear_of_work(&self) {
+        while !matches!(
+            birth::recv::<FromEngine>(self.birth.as_fd()).unwrap().0,
+            FromEngine::Busy
+        ) {}
     }
 
     /// Closes the birth socket, as a dying supervisor would, and waits.

@@ -111,8 +111,14 @@ impl Engine {
         }
     }
 
+    /// What it says next, but that there is work.
     fn hear(&self) -> FromEngine {
-        birth::recv(self.birth.as_fd()).unwrap().0
+        loop {
+            match birth::recv(self.birth.as_fd()).unwrap().0 {
+                FromEngine::Busy => {}
+                other => return other,
+            }
+        }
     }
 
     fn tell(&self, message: &ToEngine) {

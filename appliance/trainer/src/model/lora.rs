@@ -13,7 +13,7 @@ use super::{head, norm};
 use crate::Error;
 use crate::learner::{Learner, Loss, Sequence};
 use crate::random::Random;
-use crate::threads::Pool;
+use crate::threads::{Hold, Pool};
 
 /// Most tokens of a sequence.
 const MAX_TOKENS: usize = 1 << 16;
@@ -383,6 +383,10 @@ impl Row {
 impl Learner for LoraModel {
     fn parameters(&self) -> usize {
         self.parameters
+    }
+
+    fn hold(&mut self, hold: Hold) {
+        self.pool.hold(hold);
     }
 
     /// A uniform within ±1 / √(length of the input), which is Kaiming's with a = √5; B zero.

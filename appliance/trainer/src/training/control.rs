@@ -1,7 +1,7 @@
 //! What a running training is told from outside, and what can be seen of it from there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest time until a signal is seen that came while it stood still.
@@ -10,14 +10,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Set by SIGTERM and SIGINT: nothing more can be done in a signal handler.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
 
-/// Orders to a training. Obeyed between two rows.
+/// Orders to a training. It ends between two rows, and stands still within one too.
 #[derive(Debug, Default)]
 pub struct Control {
     stop: AtomicBool,
-    paused: Mutex<bool>,
+    standing: Mutex<Standing>,
     changed: Condvar,
     rows: AtomicU64,
     signals: bool,
+}
+
+/// Whether it is to stand still, and how long it has had to.
+#[derive(Debug, Default)]
+struct Standing {
+    since: Option<Instant>,
+    before: Duration,
 }
 
 impl Control {
@@ -38,14 +45,41 @@ impl Control {
 
     /// Has it stand still, or go on.
     pub fn pause(&self, paused: bool) {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = paused;
+        let mut standing = self.standing();
+        match (paused, standing.since) {
+            (true, None) => standing.since = Some(Instant::now()),
+            (false, Some(since)) => {
+                standing.since = None;
+                standing.before += since.elapsed();
+            }
+            _ => {}
+        }
+        drop(standing);
         self.changed.notify_all();
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it has had to stand still so far.
+    #[must_use]
+    pub fn stood(&self) -> Duration {
+        let standing = self.standing();
+        standing.before + standing.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Returns when it may go on or is to end: for who computes and can be held up anywhere.
+    pub fn give_way(&self) {
+        while self.paused() && !self.stopping() {
+            self.wait(Duration::MAX);
+        }
     }
 
     /// Whether it is to stand still.
     #[must_use]
     pub fn paused(&self) -> bool {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing().since.is_some()
     }
 
     /// Whether it is to end.
@@ -56,15 +90,15 @@ impl Control {
 
     /// Returns at once, or when it may go on, is to end, or `most` has passed.
     pub fn wait(&self, most: Duration) {
-        let end = Instant::now() + most;
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        while *paused && !self.stopping() {
-            let left = end.saturating_duration_since(Instant::now());
+        let begin = Instant::now();
+        let mut standing = self.standing();
+        while standing.since.is_some() && !self.stopping() {
+            let left = most.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 break;
             }
-            let woken = self.changed.wait_timeout(paused, left.min(LOOK));
-            paused = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.changed.wait_timeout(standing, left.min(LOOK));
+            standing = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -133,5 +167,12 @@ mod tests {
         control.wait(Duration::from_millis(250));
         assert!(begin.elapsed() >= Duration::from_millis(250));
         assert!(control.paused() && !control.stopping());
+        assert!(control.stood() >= Duration::from_millis(250));
+        control.pause(true);
+        control.pause(false);
+        let stood = control.stood();
+        assert!(stood >= Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(control.stood(), stood);
     }
 }

@@ -217,6 +217,11 @@ impl Runner<'_> {
         }
     }
 
+    /// Time so far in which it did not have to stand still.
+    fn worked(&self) -> Duration {
+        (self.run.elapsed)().saturating_sub(self.run.control.stood())
+    }
+
     fn step(&mut self) -> Result<Result<(), Break>, RunError> {
         let step = self.state.step;
         let epoch = step / self.per_epoch;
@@ -235,12 +240,12 @@ impl Runner<'_> {
                 return Ok(Err(end));
             }
             let sequence = self.run.train.sequence(&self.order.1[row]);
-            let begin = (self.run.elapsed)();
+            let begin = self.worked();
             let of_row =
                 self.run
                     .learner
                     .loss_and_gradient(&self.state.parameters, &sequence, &mut self.gradient)?;
-            let took = (self.run.elapsed)().saturating_sub(begin);
+            let took = self.worked().saturating_sub(begin);
             self.meter.row(sequence.tokens.len(), took);
             self.run.control.count();
             loss += of_row;
@@ -297,17 +302,17 @@ impl Runner<'_> {
     /// Measures the held-out loss, and makes this moment the one to go back to.
     #[expect(clippy::cast_precision_loss, reason = "far fewer tokens than 2^52")]
     fn measure(&mut self) -> Result<Result<(), Break>, RunError> {
-        let begin = (self.run.elapsed)();
+        let begin = self.worked();
         let mut loss = Loss::default();
         let mut longest = Duration::ZERO;
         for row in &self.to_measure {
             if let Err(end) = self.gate(longest) {
                 return Ok(Err(end));
             }
-            let before = (self.run.elapsed)();
+            let before = self.worked();
             let sequence = self.run.held_out.sequence(row);
             loss += self.run.learner.loss(&self.state.parameters, &sequence)?;
-            longest = longest.max((self.run.elapsed)().saturating_sub(before));
+            longest = longest.max(self.worked().saturating_sub(before));
             self.run.control.count();
         }
         if !loss.nll.is_finite() {
@@ -319,7 +324,7 @@ impl Runner<'_> {
         self.state.measured = Some(self.state.step);
         self.state.keep();
         if loss.tokens > 0 {
-            self.meter.measured((self.run.elapsed)().saturating_sub(begin));
+            self.meter.measured(self.worked().saturating_sub(begin));
             self.state.judge(loss.nll / loss.tokens as f64);
             self.tell_progress();
         }

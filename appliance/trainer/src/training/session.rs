@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
@@ -91,7 +92,7 @@ pub fn session(
     start: &TrainerStart,
     files: Files,
     open: Open,
-    control: &Control,
+    control: &Arc<Control>,
     begin: Instant,
     tell: &mut dyn FnMut(FromTrainer),
 ) -> Result<(), SessionError> {
@@ -99,6 +100,8 @@ pub fn session(
     config.check()?;
     let base = unhex(&start.base).ok_or(SessionError::Digest)?;
     let mut adapter = open(&files.base, config)?;
+    let held_up = Arc::clone(control);
+    adapter.hold(Arc::new(move || held_up.give_way()));
     let data = data::read(&files.data, &start.base, adapter.vocabulary())?;
     let length = config.sequence_length as usize;
     let (train, held_out) = (
