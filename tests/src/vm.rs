@@ -468,7 +468,9 @@ impl RootShell {
             }
             let text = String::from_utf8_lossy(&got);
             let text = text.trim_end_matches(['\r', '\n']);
-            if let Some(status) = text.strip_prefix("<<").and_then(|rest| rest.strip_suffix(">>")) {
+            // What the line printed need not end with a newline.
+            if let Some((last, status)) = text.strip_suffix(">>").and_then(|rest| rest.rsplit_once("<<")) {
+                output.push_str(last);
                 ensure!(status == "0", "{line:?} ended with {status}: {output}");
                 return Ok(output);
             }

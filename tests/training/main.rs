@@ -1,7 +1,8 @@
 //! `sarai-bench-trainer`: the trainer beside PyTorch + PEFT, on a model of the product's true size under its memory
-//! limit, and what the embedded model learns of made-up facts. `scripts/bench-trainer` calls it.
+//! limit, what the embedded model learns of made-up facts, and what people wait meanwhile. `scripts/bench-trainer` calls it.
 
 mod facts;
+mod latency;
 mod learning;
 mod memory;
 mod program;
@@ -10,7 +11,7 @@ mod speed;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use sarai_tests::measure::arguments::Arguments;
 use sarai_tests::measure::figures::Figures;
 use sarai_tests::measure::machine;
@@ -42,16 +43,25 @@ fn run() -> Result<bool> {
     given.end()?;
     let mut figures = Figures::default();
     figures.say(format!("{}, 2 threads", machine::processor()));
+    // What one part cannot do takes nothing from the others.
+    let mut failed = Vec::new();
     for part in parts.split(',') {
-        match (part, &python, &shape) {
-            ("speed", Some(python), _) => speed::measure(&mut figures, &model, python, rounds.unwrap_or(3))?,
-            ("memory", _, Some(shape)) => memory::measure(&mut figures, shape)?,
+        let measured = match (part, &python, &shape) {
+            ("speed", Some(python), _) => speed::measure(&mut figures, &model, python, rounds.unwrap_or(3)),
+            ("memory", _, Some(shape)) => memory::measure(&mut figures, shape),
             ("learning", _, _) => {
-                learning::measure(&mut figures, &model, config.as_deref(), seed.unwrap_or(1))?
+                learning::measure(&mut figures, &model, config.as_deref(), seed.unwrap_or(1))
             }
+            ("latency", _, _) => latency::measure(&mut figures, &model),
             ("speed" | "memory", _, _) => bail!("measure {part}: --python or --shape is missing"),
-            _ => bail!("measure {part}: there is speed, memory and learning"),
+            _ => bail!("measure {part}: there is speed, memory, learning and latency"),
+        };
+        if let Err(error) = measured {
+            eprintln!("{part}: failed to {error:#}");
+            failed.push(part);
         }
     }
-    figures.publish(json.as_deref())
+    let hold = figures.publish(json.as_deref())?;
+    ensure!(failed.is_empty(), "measure {}", failed.join(", "));
+    Ok(hold)
 }
