@@ -69,13 +69,6 @@ impl Control {
         standing.before + standing.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns when it may go on or is to end: for who computes and can be held up anywhere.
-    pub fn give_way(&self) {
-        while self.paused() && !self.stopping() {
-            self.wait(Duration::MAX);
-        }
-    }
-
     /// Whether it is to stand still.
     #[must_use]
     pub fn paused(&self) -> bool {

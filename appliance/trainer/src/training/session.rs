@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
 use sha2::{Digest, Sha256};
@@ -101,7 +101,7 @@ pub fn session(
     let base = unhex(&start.base).ok_or(SessionError::Digest)?;
     let mut adapter = open(&files.base, config)?;
     let held_up = Arc::clone(control);
-    adapter.hold(Arc::new(move || held_up.give_way()));
+    adapter.hold(Arc::new(move || held_up.wait(Duration::MAX)));
     let data = data::read(&files.data, &start.base, adapter.vocabulary())?;
     let length = config.sequence_length as usize;
     let (train, held_out) = (
