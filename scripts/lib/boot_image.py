@@ -24,9 +24,12 @@ DISKS = {
 CARDS = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "igb": "igb"}
 FIRMWARES = ["/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OVMF.fd", "/usr/share/edk2/x64/OVMF.4m.fd"]
 PROMPT = b"sarai> "
+# What a console that is locked shows, with the code that opens it; one that is open has the prompt at once.
+LOCKED = rb"To open it, type (\d{6}) and press Enter\."
+REACHED = re.compile(b"%s|%s" % (re.escape(PROMPT), LOCKED))
 # What the console shows at the end of each stage, in their order: the firmware as it starts the system, the
 # supervisor's first line.
-STAGES = [("firmware", b"BdsDxe: starting"), ("kernel", b"SARAi "), ("prompt", PROMPT)]
+STAGES = [("firmware", re.compile(b"BdsDxe: starting")), ("kernel", re.compile(b"SARAi ")), ("prompt", REACHED)]
 # Promise: memory that the system uses while no engine runs, MiB (docs/SPECIFICATION.md).
 MOST_USED = 120
 # After the prompt the kernel still gives back what only the way up needed: two looks so many seconds apart that differ by
@@ -48,39 +51,50 @@ class Machine:
         self.log, self.seen = log, b""
 
     def wait_for(self, text, seconds, after=0):
-        """Waits until the console shows a text; returns where it ends, and seconds since power-on."""
+        """Waits until the console shows what a pattern matches; returns the match, and seconds since power-on."""
         until = time.monotonic() + seconds
         while True:
-            at = self.seen.find(text, after)
-            if at >= 0:
-                return at + len(text), time.monotonic() - self.begun
+            found = text.search(self.seen, after)
+            if found:
+                return found, time.monotonic() - self.begun
             left = until - time.monotonic()
             if left <= 0:
-                raise Failed(f"the console did not show {text.decode()!r} within {seconds} s: {self.tail()}")
+                what = text.pattern.decode()
+                raise Failed(f"the console did not show {what!r} within {seconds} s: {self.tail()}")
             if self.selector.select(min(left, 1)):
                 data = self.process.stdout.read(65536)
                 if data == b"":
-                    raise Failed(f"the machine ended before the console showed {text.decode()!r}: {self.tail()}")
+                    what = text.pattern.decode()
+                    raise Failed(f"the machine ended before the console showed {what!r}: {self.tail()}")
                 self.log.write(data or b"")
                 self.log.flush()
                 self.seen += data or b""
                 if len(self.seen) > MAX_CONSOLE:
                     raise Failed("the console does not stop")
 
+    def type(self, line):
+        """Types a line."""
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def open(self, reached, seconds):
+        """Opens the prompt with the code that the console shows, if it asks for one."""
+        if reached[1] is not None:
+            self.type(reached[1])
+            self.wait_for(re.compile(PROMPT), seconds, reached.end())
+
     def command(self, line, seconds):
         """Types a line at the prompt; returns what it answers."""
         at = len(self.seen)
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
-        at, _ = self.wait_for(b"\n", seconds, at)
-        end, _ = self.wait_for(PROMPT, seconds, at)
-        answer = self.seen[at : end - len(PROMPT)].decode(errors="replace").replace("\r", "")
+        self.type(line.encode())
+        echo, _ = self.wait_for(re.compile(b"\n"), seconds, at)
+        prompt, _ = self.wait_for(re.compile(PROMPT), seconds, echo.end())
+        answer = self.seen[echo.end() : prompt.start()].decode(errors="replace").replace("\r", "")
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer)
 
     def off(self, seconds):
         """Asks the machine to shut down, and waits until it has."""
-        self.process.stdin.write(b"poweroff\n")
-        self.process.stdin.flush()
+        self.type(b"poweroff")
         until = time.monotonic() + seconds
         while self.process.poll() is None:
             if time.monotonic() > until:
@@ -179,10 +193,11 @@ def boot(options, disk, firmware, log, which):
     try:
         figures, at, before = {"boot": which}, 0, 0.0
         for name, text in STAGES:
-            at, seconds = machine.wait_for(text, options.timeout, at)
+            reached, seconds = machine.wait_for(text, options.timeout, at)
             figures[f"{name}_s"] = round(seconds - before, 2)
-            before = seconds
+            at, before = reached.end(), seconds
         figures["total_s"] = round(before, 2)
+        machine.open(reached, options.timeout)
         figures["status"], figures["used_mib"] = settled(machine, options.timeout)
         figures.update(checked(options, machine, ports, figures["status"], disk.parent))
         if options.show:

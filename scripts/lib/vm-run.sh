@@ -69,7 +69,7 @@ vm_run() {
 # Shows what the console says while it boots, then waits on the console's prompt until the appliance serves.
 vm_wait_ready() {
   local vm=$1 end=$((SECONDS + $2)) offset=0 size answer
-  until vm_wait_console "$vm" 0 "$prompt" 1; do
+  until vm_wait_console "$vm" 0 "$prompt|$locked" 1; do
     vm_pid "$vm" >/dev/null && ((SECONDS < end)) || return 1
     size=$(stat -c %s "$vm/console.log")
     tail -c "+$((offset + 1))" "$vm/console.log" | head -c "$((size - offset))" | tr -d '\r' | sed 's/^/    | /' >&2

@@ -7,6 +7,8 @@
 
 qemu='qemu-system-x86_64'
 prompt='sarai> '
+# What the console shows once it can be typed at: the prompt, or the code that opens it.
+locked='To open it, type [0-9]{6} and press Enter'
 
 # Whether KVM works here, proven by a tiny guest that says so within 20 s: that /dev/kvm opens proves nothing, on
 # some machines a guest then hangs for ever. The verdict holds until the next boot. Sets accel to kvm or tcg.
@@ -73,24 +75,35 @@ vm_start() {
   is_qemu "$pid" || die "QEMU ended at once: $(tail -n 3 "$dir/qemu.log")"
 }
 
-# vm_wait_console DIR OFFSET TEXT SECONDS: waits until the console shows TEXT behind byte OFFSET.
+# vm_wait_console DIR OFFSET PATTERN SECONDS: waits until the console shows PATTERN behind byte OFFSET.
 vm_wait_console() {
-  local dir=$1 offset=$2 text=$3 end=$((SECONDS + $4))
+  local dir=$1 offset=$2 pattern=$3 end=$((SECONDS + $4))
   # Not grep -q: it would end early, and the broken pipe would look like a failure.
-  until tail -c "+$((offset + 1))" "$dir/console.log" | grep -aF -- "$text" >/dev/null; do
+  until tail -c "+$((offset + 1))" "$dir/console.log" | grep -aE -- "$pattern" >/dev/null; do
     ((SECONDS < end)) || return 1
     vm_pid "$dir" >/dev/null || return 2
     sleep 0.2
   done
 }
 
+# vm_open DIR SECONDS: has a prompt there, opened with the code that the console shows if it is locked.
+vm_open() {
+  local dir=$1 offset last
+  offset=$(stat -c %s "$dir/console.log")
+  # An empty line: whatever stood half typed there is done with, and a prompt or a code is shown.
+  printf '\n' >"$dir/console"
+  vm_wait_console "$dir" "$offset" "$prompt|$locked" "$2" || return 1
+  last=$(tail -c "+$((offset + 1))" "$dir/console.log" | grep -aoE -- "$prompt|$locked" | tail -n 1)
+  [[ $last =~ [0-9]{6} ]] || return 0
+  offset=$(stat -c %s "$dir/console.log")
+  printf '%s\n' "${BASH_REMATCH[0]}" >"$dir/console"
+  vm_wait_console "$dir" "$offset" "$prompt" "$2"
+}
+
 # vm_command DIR LINE SECONDS: types LINE at the prompt, prints what it answers.
 vm_command() {
   local dir=$1 line=$2 offset
-  offset=$(stat -c %s "$dir/console.log")
-  # An empty line first: whatever stood half typed there is done with, and a prompt is there.
-  printf '\n' >"$dir/console"
-  vm_wait_console "$dir" "$offset" "$prompt" "$3" || return 1
+  vm_open "$dir" "$3" || return 1
   sleep 0.3
   offset=$(stat -c %s "$dir/console.log")
   printf '%s\n' "$line" >"$dir/console"
@@ -103,7 +116,8 @@ vm_command() {
 vm_stop() {
   local dir=$1 pid end
   pid=$(vm_pid "$dir") || return 1
-  printf '\npoweroff\n' >"$dir/console"
+  vm_open "$dir" 60 || true
+  printf 'poweroff\n' >"$dir/console"
   end=$((SECONDS + 90))
   while is_qemu "$pid" && ((SECONDS < end)); do sleep 0.2; done
   if is_qemu "$pid"; then

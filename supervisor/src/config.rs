@@ -11,10 +11,12 @@ use sarai_wire::feedback::FeedbackSettings;
 
 use crate::layout::Mode;
 
+mod console;
 mod reach;
 mod reader;
 mod setup;
 mod training;
+pub use console::{Console, Login};
 pub use reach::Reach;
 use reader::Section;
 pub use setup::{Network, StaticAddress};
@@ -44,8 +46,8 @@ pub struct Config {
     pub budget: u64,
     /// Whether the governor's looks and moves are written to a file of their own.
     pub memory_trace: bool,
-    /// Terminals that get a `sarai` prompt, names below `/dev`.
-    pub terminals: Vec<String>,
+    /// The machine's own terminals.
+    pub console: Console,
     /// Whether the audit log keeps the texts of requests and answers.
     pub audit_content: bool,
     /// What is kept of what clients say of answers.
@@ -112,7 +114,7 @@ impl Config {
             gateway: GatewaySettings::default(),
             budget: DEFAULT_BUDGET,
             memory_trace: false,
-            terminals: vec!["ttyS0".to_owned(), "tty1".to_owned()],
+            console: Console::default(),
             audit_content: false,
             feedback: FeedbackSettings::default(),
             reach: Reach::defaults(mode),
@@ -184,15 +186,7 @@ impl Config {
             s.whole("budget", 256 << 20..=1 << 40, &mut config.budget);
             s.flag("trace", &mut config.memory_trace);
         });
-        top.section("console", |s| {
-            s.texts(
-                "terminals",
-                8,
-                is_terminal,
-                "names like ttyS0 or tty1",
-                &mut config.terminals,
-            );
-        });
+        top.section("console", |s| console::console(s, &mut config.console));
         top.section("reach", |s| reach::reach(s, &mut config.reach));
         top.section("audit", |s| s.flag("content", &mut config.audit_content));
         top.section("feedback", |s| {
@@ -314,12 +308,6 @@ pub fn is_interface(name: &str) -> bool {
         && !matches!(name, "." | "..")
 }
 
-fn is_terminal(name: &str) -> bool {
-    (1..=16).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric())
-        && (name.starts_with("tty") || name.starts_with("hvc"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,7 +320,7 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (config, problems) = parse(
-            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\ntrace = true\n[console]\nterminals = [\"hvc0\"]\n[reach]\nannounce = true\n[audit]\ncontent = true\n[feedback]\nenabled = false\nkeep_days = 7\nmax_bytes = 0x2000000\n[network]\ninterface = \"enp1s0\"\n",
+            "hostname = \"kitchen\"\nprofile = \"omni\"\nlisten = \"[::]:9443\"\n[engine]\ncontext = 4096\nslots = 4\nkv = \"q8_0\"\nsilence_s = 120\n[gateway]\nearly_exit = 1\nmax_body = 2_048\n[memory]\nbudget = 0x40000000\ntrace = true\n[console]\nterminals = [\"hvc0\"]\nlogin = \"open\"\nidle_minutes = 5\n[reach]\nannounce = true\n[audit]\ncontent = true\n[feedback]\nenabled = false\nkeep_days = 7\nmax_bytes = 0x2000000\n[network]\ninterface = \"enp1s0\"\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(config.hostname.as_deref(), Some("kitchen"));
@@ -345,7 +333,11 @@ mod tests {
         );
         assert_eq!((config.gateway.early_exit, config.gateway.max_body), (1.0, 2048));
         assert_eq!((config.budget, config.memory_trace), (1 << 30, true));
-        assert_eq!(config.terminals, ["hvc0"]);
+        assert_eq!(config.console.terminals, ["hvc0"]);
+        assert_eq!(
+            (config.console.login, config.console.idle_minutes),
+            (Login::Open, 5)
+        );
         assert!(config.audit_content && config.reach.announce && !config.feedback.enabled);
         assert_eq!(
             (config.feedback.keep_days, config.feedback.max_bytes),

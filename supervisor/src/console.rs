@@ -1,6 +1,7 @@
 //! The serial line and the screen: progress while the machine boots, then what it is called and where it is, then
-//! the admin's prompt.
+//! the admin's prompt, which is locked unless the settings say otherwise.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +14,7 @@ use sarai_wire::control::{ModelStatus, ServiceState, ServiceStatus, Status};
 use tokio::sync::Mutex;
 
 use crate::app::App;
+use crate::config::{Console, Login};
 use crate::layout::{Layout, Mode};
 use crate::problems::lock;
 use crate::service::{GATEWAY, plain};
@@ -52,7 +54,7 @@ pub async fn run(app: App) {
     if debug {
         app.problems.set("debug shell", DEBUG_SHELL);
     }
-    for name in app.config.terminals.clone() {
+    for name in app.config.console.terminals.clone() {
         let path = PathBuf::from("/dev").join(&name);
         let Ok(mut terminal) = open(&path) else { continue };
         let text = block(&status::take(&app));
@@ -128,6 +130,19 @@ fn open(path: &PathBuf) -> io::Result<File> {
     Ok(file)
 }
 
+/// What the prompt is told. A code is drawn, shown and asked for by the prompt itself, each time it starts: nobody else
+/// knows it, and one that was left, or ends because nothing was typed, is started anew.
+fn words(console: &Console) -> Vec<OsString> {
+    match console.login {
+        Login::Open => Vec::new(),
+        Login::Code => {
+            let idle = u64::from(console.idle_minutes) * 60;
+            let words = ["console", "--locked", "--idle", &idle.to_string()];
+            words.map(OsString::from).to_vec()
+        }
+    }
+}
+
 /// Keeps the prompt on a terminal, or in an image for debugging a root shell, from which `sarai` can be called.
 fn start_prompt(app: &App, name: &str, path: PathBuf, debug: bool) {
     let service = format!("console-{name}");
@@ -141,6 +156,7 @@ fn start_prompt(app: &App, name: &str, path: PathBuf, debug: bool) {
         "linux"
     };
     let (house, tree) = (app.cores.house.clone(), app.tree.clone());
+    let words = words(&app.config.console);
     let make = Arc::new(move || -> io::Result<Spec<'static>> {
         let terminal = open(&path)?;
         let program = if debug {
@@ -150,7 +166,10 @@ fn start_prompt(app: &App, name: &str, path: PathBuf, debug: bool) {
                 ..Spec::new(BUSYBOX)
             }
         } else {
-            Spec::new(PROMPT)
+            Spec {
+                args: words.clone(),
+                ..Spec::new(PROMPT)
+            }
         };
         Ok(Spec {
             env: vec![
@@ -187,6 +206,16 @@ mod tests {
     fn a_name_that_is_no_terminal_gets_no_prompt() {
         assert!(open(&PathBuf::from("/dev/null")).is_err());
         assert!(open(&PathBuf::from("/dev/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn a_prompt_is_locked_unless_the_settings_open_it() {
+        let mut console = Console::default();
+        assert_eq!(words(&console), ["console", "--locked", "--idle", "900"]);
+        console.idle_minutes = 0;
+        assert_eq!(words(&console), ["console", "--locked", "--idle", "0"]);
+        console.login = Login::Open;
+        assert!(words(&console).is_empty());
     }
 
     fn service(name: &str, state: ServiceState) -> ServiceStatus {

@@ -19,6 +19,9 @@ const FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
 /// Letters at the end of a line that are looked for on the console.
 const ECHOED: usize = 24;
 
+/// What stands before and behind the code on a console that is locked.
+const LOCKED: [&str; 2] = ["To open it, type ", " and press Enter."];
+
 /// What to boot.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -240,6 +243,43 @@ impl Vm {
     /// Waits until the console has shown `text` at any time.
     pub fn wait_for(&self, text: &str, deadline: Duration) -> Result<usize> {
         self.wait_for_after(0, text, deadline)
+    }
+
+    /// Waits until the console shows a code behind the position `from`; gives it, and the position behind it.
+    pub fn code_after(&self, from: usize, deadline: Duration) -> Result<(String, usize)> {
+        let begin = self.wait_for_after(from, LOCKED[0], deadline)?;
+        let end = self.wait_for_after(begin, LOCKED[1], deadline)?;
+        let state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = &state.0[begin..end - LOCKED[1].len()];
+        ensure!(
+            code.len() == 6 && code.iter().all(u8::is_ascii_digit),
+            "{:?} is no code",
+            String::from_utf8_lossy(code)
+        );
+        Ok((String::from_utf8_lossy(code).into_owned(), end))
+    }
+
+    /// Types the code that the console shows behind the position `from`, as who stands before it would; gives the
+    /// position behind the prompt that opens.
+    pub fn open_after(&mut self, from: usize, prompt: &str, deadline: Duration) -> Result<usize> {
+        let (code, at) = self.code_after(from, deadline)?;
+        self.type_line(&code)?;
+        self.wait_for_after(at, prompt, deadline)
+    }
+
+    /// Opens the console if it has locked itself since `prompt` was there last.
+    pub fn open_again(&mut self, prompt: &str, deadline: Duration) -> Result<()> {
+        let state = self.console.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |text: &str| {
+            let mut windows = state.0.windows(text.len());
+            windows.rposition(|window| window == text.as_bytes())
+        };
+        let (locked, open) = (last(LOCKED[0]), last(prompt));
+        drop(state);
+        match locked {
+            Some(at) if locked > open => self.open_after(at, prompt, deadline).map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     /// Types a line at the console and gives what the console shows up to the next prompt.

@@ -19,6 +19,7 @@ use crate::common::{
     Booted, COMMAND, OFF, REQUEST, SETTINGS, ask, ask_until_answered, ask_until_primary, change_on_disk,
     pair, patient,
 };
+use crate::console::locks_again;
 use crate::ssh::{Admin, comes_in};
 
 /// These texts stand on the console in this order.
@@ -216,6 +217,7 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
             "https://10.0.2.15",
             "CA SHA-256",
             "ready",
+            "This prompt is locked.",
         ],
     )
     .unwrap();
@@ -277,6 +279,8 @@ fn from_power_on_to_a_verified_answer_and_back_off() {
         "refused",
         "fs-verity let root write"
     );
+
+    locks_again(&mut first, &mut root).unwrap();
 
     let admin = Admin::new().unwrap();
     comes_in(&mut first, &mut root, &admin).unwrap();

@@ -62,7 +62,7 @@ pub struct Booted {
     pub console: String,
 }
 
-/// Powers on and waits for the prompt. Gives where on the screen that ends.
+/// Powers on, waits for the code, and opens the prompt with it. Gives where on the screen that ends.
 ///
 /// A console that stays as it is for long is asked why. Where the kernel answers, processes wait for something, and
 /// what they wait for is part of the error in the end. Where the fault is the emulator's, that is said, and the
@@ -72,8 +72,11 @@ fn to_the_prompt(machine: &Machine) -> Result<(Vm, usize)> {
     let (mut begun, mut again) = (Instant::now(), false);
     loop {
         let seen = vm.screen().len();
-        let late = match vm.wait_for(PROMPT, STILL) {
-            Ok(end) => return Ok((vm, end)),
+        let late = match vm.code_after(0, STILL) {
+            Ok(_) => {
+                let end = vm.open_after(0, PROMPT, BOOT)?;
+                return Ok((vm, end));
+            }
             Err(late) => late,
         };
         if vm.screen().len() > seen && begun.elapsed() < BOOT && vm.ended()?.is_none() {
@@ -142,15 +145,16 @@ fn silence(vm: &mut Vm) -> Result<Silence> {
 }
 
 impl Booted {
-    /// Powers on and waits for the prompt.
+    /// Powers on and opens the prompt.
     pub fn new(machine: &Machine) -> Result<Self> {
         let (vm, end) = to_the_prompt(machine)?;
         let console = vm.screen()[..end].to_owned();
         Ok(Self { vm, console })
     }
 
-    /// Runs a command at the prompt.
+    /// Runs a command at the prompt, which is opened again if it was left alone for long.
     pub fn sarai(&mut self, line: &str) -> Result<String> {
+        self.vm.open_again(PROMPT, COMMAND)?;
         self.vm.command(line, PROMPT, COMMAND)
     }
 

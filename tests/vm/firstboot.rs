@@ -54,7 +54,7 @@ fn a_flashed_disk_makes_itself_ready_keeps_its_data_and_grows() {
         firmware: true,
         ..image.machine(Some(disk.clone()))
     };
-    let vm = Vm::boot(&machine).unwrap();
+    let mut vm = Vm::boot(&machine).unwrap();
     for text in [
         "disk: /dev/nvme0n1 carries the image",
         "boot partition: sarai.toml line 3: night.hour is 99, must be 0 to 23; using 2",
@@ -63,7 +63,7 @@ fn a_flashed_disk_makes_itself_ready_keeps_its_data_and_grows() {
     ] {
         vm.wait_for(text, BOOT).unwrap();
     }
-    let end = vm.wait_for(crate::common::PROMPT, BOOT).unwrap();
+    let end = vm.open_after(0, crate::common::PROMPT, BOOT).unwrap();
     let console = vm.screen()[..end].to_owned();
     let mut first = Booted { vm, console };
     assert!(first.console.contains("on kitchen"), "{}", first.console);

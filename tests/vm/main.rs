@@ -7,6 +7,7 @@
 mod askers;
 mod boot;
 mod common;
+mod console;
 mod cuts;
 mod damage;
 mod debug_shell;

@@ -135,7 +135,19 @@ pub enum Command {
     Ask(AskOptions),
     /// The prompt, also where standard input is no terminal
     #[command(hide = true)]
-    Console,
+    Console(ConsoleOptions),
+}
+
+/// How a prompt is kept.
+#[derive(Debug, Default, clap::Args)]
+pub struct ConsoleOptions {
+    /// Only for who types a code that is shown on its terminal
+    #[arg(long)]
+    pub locked: bool,
+    /// Ends after so many seconds in which nothing was typed; 0: never
+    #[arg(long, value_name = "S", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=u64::from(*sarai_wire::bounds::IDLE_MINUTES.end()) * 60))]
+    pub idle: u64,
 }
 
 /// What to do with a model.

@@ -2,18 +2,28 @@
 //!
 //! A child, because the serial console must outlive whatever a command does: Ctrl-C ends `logs -f` and not the
 //! prompt, and a failing command cannot take the console with it. No input ends the prompt but its end (Ctrl-D),
-//! `exit` or `quit`.
+//! `exit` or `quit`, and where it is told to, a time in which nothing was typed.
+//!
+//! On the machine's own terminals it begins locked ([`lock`]). It is locked once, at its beginning: whoever keeps the
+//! terminals starts another one when it ends.
+
+mod gate;
+mod idle;
+mod lock;
 
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use crate::args::ConsoleOptions;
 use crate::editor::{Editor, Named};
 use crate::failure::Failure;
 use crate::{adapters, discover, merges};
+use idle::Idle;
 
 /// Longest line, bytes. A terminal in its ordinary mode gives no more than this.
 const MAX_LINE: usize = 4096;
@@ -21,13 +31,13 @@ const MAX_LINE: usize = 4096;
 const PROMPT: &str = "sarai> ";
 
 /// Reads and runs lines until the input ends.
-pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
+pub fn run(socket: Option<&Path>, options: &ConsoleOptions) -> Result<(), Failure> {
     let program =
         std::env::current_exe().map_err(|e| Failure::failed(format!("find this program's own file: {e}")))?;
     keep_on_interrupt();
     let terminal = std::io::stdin().is_terminal();
-    if terminal {
-        say("Type help for the commands, Tab to complete one, Ctrl-D to leave.\n");
+    if options.locked && !terminal {
+        return Err(Failure::usage("a prompt that is locked needs a terminal"));
     }
     // Not `Stdin`: its buffer would swallow what is meant for the command that runs next.
     let mut input = std::io::stdin()
@@ -35,6 +45,22 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         .try_clone_to_owned()
         .map(std::fs::File::from)
         .map_err(|e| Failure::failed(format!("read from standard input: {e}")))?;
+    if options.locked && !gate::pass(&mut input).map_err(|e| Failure::failed(format!("ask for a code: {e}")))? {
+        return Ok(());
+    }
+    if terminal {
+        say("Type help for the commands, Tab to complete one, Ctrl-D to leave.\n");
+    }
+    let idle = (terminal && options.idle > 0).then(|| Idle::new(Duration::from_secs(options.idle)));
+    if let Some(idle) = &idle {
+        idle.watch();
+    }
+    let typed = idle.clone();
+    let touched = move || {
+        if let Some(idle) = &typed {
+            idle.touch();
+        }
+    };
     let named = socket.map(Path::to_owned);
     // Asked anew at each Tab; where nobody answers there is nothing to complete.
     let names = move |which: Named| -> Vec<String> {
@@ -50,7 +76,9 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         });
         listed.unwrap_or_default()
     };
-    let mut editor = terminal.then(|| Editor::new(Box::new(names))).flatten();
+    let mut editor = terminal
+        .then(|| Editor::new(Box::new(names), Box::new(touched)))
+        .flatten();
     loop {
         let asked = match &mut editor {
             Some(editor) => editor.ask(PROMPT, MAX_LINE),
@@ -59,6 +87,9 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
                 read_line(&mut input)
             }
         };
+        if let Some(idle) = &idle {
+            idle.touch();
+        }
         let line = match asked {
             Ok(Line::End) => {
                 if editor.is_none() {
@@ -102,8 +133,14 @@ pub fn run(socket: Option<&Path>) -> Result<(), Failure> {
         if let Some(socket) = socket {
             command.arg("--socket").arg(socket);
         }
+        if let Some(idle) = &idle {
+            idle.busy();
+        }
         if let Err(e) = command.args(&words).status() {
             complain(&format!("failed to run the command: {e}"));
+        }
+        if idle.as_ref().is_some_and(Idle::done) {
+            return Ok(());
         }
     }
 }

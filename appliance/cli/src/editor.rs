@@ -33,13 +33,16 @@ pub enum Named {
 /// Says the names of what there is.
 pub type Names = Box<dyn Fn(Named) -> Vec<String>>;
 
+/// Is told of every key that changes a line.
+pub type Touched = Box<dyn Fn()>;
+
 /// A line editor. What was typed is kept in memory alone.
 pub struct Editor(rustyline::Editor<Commands, MemHistory>);
 
 impl Editor {
     /// One for this process's terminal; `None` where the terminal cannot be had.
     /// `names` says what there is of a kind, when that is asked.
-    pub fn new(names: Names) -> Option<Self> {
+    pub fn new(names: Names, touched: Touched) -> Option<Self> {
         let config = Config::builder()
             .max_history_size(HISTORY)
             .ok()?
@@ -56,6 +59,7 @@ impl Editor {
         editor.set_helper(Some(Commands {
             all: Args::command(),
             names,
+            touched,
         }));
         Some(Self(editor))
     }
@@ -77,6 +81,7 @@ impl Editor {
 struct Commands {
     all: clap::Command,
     names: Names,
+    touched: Touched,
 }
 
 impl Commands {
@@ -148,6 +153,12 @@ impl Completer for Commands {
 
 impl Hinter for Commands {
     type Hint = String;
+
+    /// Asked for whenever a line changes, which is what is wanted of it here; there are no hints.
+    fn hint(&self, _: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        (self.touched)();
+        None
+    }
 }
 
 impl Highlighter for Commands {}
@@ -168,6 +179,7 @@ mod tests {
                 Named::Adapters => ["night-1", "night-2"].map(str::to_owned).to_vec(),
                 Named::Merged => vec!["m-night-1".to_owned()],
             }),
+            touched: Box::new(|| {}),
         };
         let of = |line: &str| commands.candidates(line);
         assert_eq!(of("sta"), (0, vec!["status ".to_owned()]));

@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use sarai_wire::control::{Reply, Request};
 
-use args::{Args, Command, KeysCommand, ModelsCommand, SshKeysCommand};
+use args::{Args, Command, ConsoleOptions, KeysCommand, ModelsCommand, SshKeysCommand};
 use control::Client;
 use failure::Failure;
 
@@ -67,7 +67,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let socket = args.socket;
     let Some(command) = args.command else {
         if std::io::stdin().is_terminal() {
-            return console::run(socket.as_deref());
+            return console::run(socket.as_deref(), &ConsoleOptions::default());
         }
         let mut stderr = std::io::stderr();
         let _ = writeln!(stderr, "{}", Args::command().render_help());
@@ -145,7 +145,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Version => version(socket.as_deref()),
         Command::Wait { timeout } => wait::run(socket.as_deref(), timeout),
         Command::Ask(options) => ask::run(&options, socket.as_deref()),
-        Command::Console => console::run(socket.as_deref()),
+        Command::Console(options) => console::run(socket.as_deref(), &options),
     }
 }
 

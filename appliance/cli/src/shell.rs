@@ -3,7 +3,7 @@
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, ConsoleOptions};
 use crate::console::split;
 use crate::failure::Failure;
 
@@ -24,13 +24,18 @@ pub fn parse(line: &str) -> Result<Args, Failure> {
     if words.is_empty() {
         return Ok(Args {
             socket: None,
-            command: Some(Command::Console),
+            command: Some(Command::Console(ConsoleOptions::default())),
         });
     }
     let matches = Args::command().try_get_matches_from(std::iter::once("sarai".to_owned()).chain(words));
     let parsed = matches.and_then(|matches| Args::from_arg_matches(&matches));
     // Help and version are answers, too: printed as ever, with their exit codes.
-    parsed.map_err(|e| e.exit())
+    let args = parsed.map_err(|e| e.exit())?;
+    // SSH knows keys alone; a code there would only look like another way in.
+    if matches!(&args.command, Some(Command::Console(options)) if options.locked) {
+        return Err(Failure::usage("only the machine's own terminals have a lock"));
+    }
+    Ok(args)
 }
 
 #[cfg(test)]
@@ -47,8 +52,9 @@ mod tests {
             );
         }
         for line in ["", "sarai", "  "] {
-            assert!(matches!(parse(line).unwrap().command, Some(Command::Console)));
+            assert!(matches!(parse(line).unwrap().command, Some(Command::Console(_))));
         }
         assert!(parse("status 'open").is_err());
+        assert!(parse("console --locked").is_err());
     }
 }

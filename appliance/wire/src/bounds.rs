@@ -39,6 +39,9 @@ pub const KEEP_DAYS: RangeInclusive<u32> = 1..=365;
 /// has files that the gateway may write.
 pub const FEEDBACK_BYTES: RangeInclusive<u64> = 16 << 20..=2 << 30;
 
+/// Minutes without a key after which a prompt on a terminal of the machine locks; 0: never.
+pub const IDLE_MINUTES: RangeInclusive<u32> = 0..=24 * 60;
+
 /// Of [`crate::training::TrainingConfig`], setting by setting.
 pub mod training {
     use std::ops::RangeInclusive;

@@ -189,6 +189,8 @@ fn the_example_is_in_order_and_shows_every_setting() {
         "budget",
         "hour",
         "terminals",
+        "login",
+        "idle_minutes",
         "announce",
         "ssh",
         "content",
