@@ -45,7 +45,9 @@ pub fn run(socket: Option<&Path>, options: &ConsoleOptions) -> Result<(), Failur
         .try_clone_to_owned()
         .map(std::fs::File::from)
         .map_err(|e| Failure::failed(format!("read from standard input: {e}")))?;
-    if options.locked && !gate::pass(&mut input).map_err(|e| Failure::failed(format!("ask for a code: {e}")))? {
+    if options.locked
+        && !gate::pass(&mut input).map_err(|e| Failure::failed(format!("ask for a code: {e}")))?
+    {
         return Ok(());
     }
     if terminal {

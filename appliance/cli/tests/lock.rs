@@ -102,7 +102,10 @@ fn keys_junk_long_lines_and_output_in_between_leave_it_locked_and_usable() {
     // Others write to the terminal while somebody types.
     terminal.send(&another[..3]);
     terminal.wait_for("***");
-    terminal.near().write_all("\nevent\n".repeat(200).as_bytes()).unwrap();
+    terminal
+        .near()
+        .write_all("\nevent\n".repeat(200).as_bytes())
+        .unwrap();
     terminal.send("\x03");
     assert_eq!(code(&mut terminal), another);
     opens(&mut terminal, &another);
@@ -128,6 +131,22 @@ fn an_idle_prompt_ends_also_with_half_a_line_typed() {
     opens(&mut terminal, &shown);
     std::thread::sleep(Duration::from_millis(1500));
     terminal.send("restart gateway\n");
+    terminal.wait_for("is being restarted");
+}
+
+#[test]
+fn keys_keep_a_prompt_open_also_those_of_a_line_that_does_not_end() {
+    let supervisor = Supervisor::start(|_| vec![Reply::Ok]);
+    let mut terminal = terminal::open_with(&supervisor.socket(), &["console", "--locked", "--idle", "12"]);
+    let shown = code(&mut terminal);
+    opens(&mut terminal, &shown);
+    // Longer than the limit, and no key later than a sixtieth of it.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(15) {
+        terminal.send("x");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    terminal.send("\x15restart gateway\n");
     terminal.wait_for("is being restarted");
 }
 

@@ -105,9 +105,8 @@ mod tests {
                 Config::defaults(Mode::Pid1),
             );
             assert_eq!(console, Console::default());
-            let said = format!(
-                "sarai.toml line 2: console.idle_minutes is {wrong}, must be 0 to 1440; using 15"
-            );
+            let said =
+                format!("sarai.toml line 2: console.idle_minutes is {wrong}, must be 0 to 1440; using 15");
             assert_eq!(problems, [said]);
         }
     }

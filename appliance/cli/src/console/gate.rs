@@ -104,7 +104,10 @@ mod tests {
     fn it_never_waits_shorter_than_what_is_left() {
         for left in [0, 1, 999, 1000, 32_000] {
             let waits = timeout(Duration::from_millis(left)).as_millis().unwrap();
-            assert!(u64::from(waits) > left && u64::from(waits) <= left + 1, "{left}: {waits}");
+            assert!(
+                u64::from(waits) > left && u64::from(waits) <= left + 1,
+                "{left}: {waits}"
+            );
         }
         assert_eq!(timeout(Duration::from_secs(3600)).as_millis(), Some(65_535));
     }
@@ -114,9 +117,11 @@ mod tests {
         let pair = nix::pty::openpty(None, None).unwrap();
         listen(&pair.slave).unwrap();
         let modes = tcgetattr(&pair.slave).unwrap();
-        assert!(!modes.local_flags.intersects(
-            LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN
-        ));
+        assert!(
+            !modes
+                .local_flags
+                .intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN)
+        );
         assert!(!modes.input_flags.intersects(InputFlags::IXON | InputFlags::ICRNL));
         obey(&pair.slave).unwrap();
         let modes = tcgetattr(&pair.slave).unwrap();

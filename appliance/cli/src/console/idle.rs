@@ -148,7 +148,10 @@ mod tests {
 
     #[test]
     fn the_limit_is_said() {
-        assert_eq!(farewell(Duration::from_secs(900)), "\nNothing was typed for 15 min.\n");
+        assert_eq!(
+            farewell(Duration::from_secs(900)),
+            "\nNothing was typed for 15 min.\n"
+        );
         assert_eq!(farewell(Duration::from_secs(2)), "\nNothing was typed for 2 s.\n");
     }
 }

@@ -9,7 +9,9 @@ use std::io;
 use std::time::Duration;
 
 /// Digits of a code: few enough to be typed on a keypad, and one try in a million opens by chance.
-pub const DIGITS: usize = 6;
+const DIGITS: usize = 6;
+/// How many codes there are.
+const ALL: u32 = 1_000_000;
 /// Most bytes of a line that are kept. One that is longer is wrong, whatever it is.
 const MAX_LINE: usize = 32;
 /// Wrong tries after which there is another code.
@@ -28,7 +30,6 @@ const DELETE: u8 = 0x7f;
 
 /// A code from the system's own randomness, each as likely as any other.
 pub fn draw() -> io::Result<String> {
-    const ALL: u32 = 10u32.pow(DIGITS as u32);
     // Above the last whole multiple the first codes would come more often.
     const EVEN: u32 = u32::MAX - u32::MAX % ALL;
     loop {

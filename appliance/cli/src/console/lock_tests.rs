@@ -110,7 +110,12 @@ fn wrong_tries_cost_waits_that_double_up_to_a_bound_and_every_third_the_code() {
 #[test]
 fn another_code_is_never_the_same_one() {
     let mut codes = ["111111", "111111", "111111", "222222"].into_iter();
-    let draw = move || codes.next().map(str::to_owned).ok_or_else(|| io::Error::other("no more"));
+    let draw = move || {
+        codes
+            .next()
+            .map(str::to_owned)
+            .ok_or_else(|| io::Error::other("no more"))
+    };
     let mut lock = Lock::new(draw, s(0)).unwrap();
     for now in [0, 100, 200] {
         type_in(&mut lock, s(now), "");
@@ -162,6 +167,9 @@ fn what_was_mistyped_can_be_taken_back() {
     assert!(type_in(&mut lock, s(1), "x\x08000001\n").0);
 }
 
+/// What somebody makes of what a lock shows.
+type Answer = Box<dyn FnMut(&str) -> String>;
+
 /// A day of what `answer` makes of everything that a lock shows. Gives how many bytes it showed.
 fn a_day_with(mut answer: impl FnMut(&str) -> String) -> usize {
     let mut lock = Lock::new(draw, s(0)).unwrap();
@@ -182,7 +190,7 @@ fn a_line_that_leads_back_or_is_answered_never_opens_and_stays_quiet() {
     // At most one showing with its refusal in 32 s once the waits have grown, and the echo of an answer.
     let most = 24 * 3600 / 32 * 300 + 10_000;
     let back = |out: &str| out.replace('\n', "\r\n");
-    let answers: [Box<dyn FnMut(&str) -> String>; 5] = [
+    let answers: [Answer; 5] = [
         // A wire from output to input.
         Box::new(back),
         // A terminal that shows what it gets and sends that.
@@ -190,9 +198,23 @@ fn a_line_that_leads_back_or_is_answered_never_opens_and_stays_quiet() {
         // One that takes line ends away, or sends each word as a line.
         Box::new(|out: &str| out.replace('\n', " ") + "\r"),
         // Somebody else's login.
-        Box::new(|out: &str| if out.is_empty() { String::new() } else { "\r\nlogin: ".to_owned() }),
+        Box::new(|out: &str| {
+            if out.is_empty() {
+                String::new()
+            } else {
+                "\r\nlogin: ".to_owned()
+            }
+        }),
         // A wire of which only the end of what is sent arrives.
-        Box::new(|out: &str| out.chars().rev().take(7).collect::<String>().chars().rev().collect()),
+        Box::new(|out: &str| {
+            out.chars()
+                .rev()
+                .take(7)
+                .collect::<String>()
+                .chars()
+                .rev()
+                .collect()
+        }),
     ];
     for (which, answer) in answers.into_iter().enumerate() {
         let shown = a_day_with(answer);
