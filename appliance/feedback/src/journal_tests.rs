@@ -89,6 +89,34 @@ fn a_torn_end_is_cut_and_counted_and_damage_elsewhere_passed_over() {
 }
 
 #[test]
+fn a_line_that_is_too_long_and_ends_is_damage_also_as_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(dir.path());
+    fill(&mut journal, 0..3);
+    let path = dir.path().join(SERIES.name(1));
+    let whole = std::fs::read(&path).unwrap();
+    let long = vec![b'x'; MAX_LINE + 5];
+    let with = |end: &[u8]| [&whole[..], &long, end].concat();
+    std::fs::write(&path, with(b"\n")).unwrap();
+    let (mut journal, found, seen) = open(dir.path());
+    assert_eq!((found.torn, found.damaged, found.lines, seen.len()), (None, 1, 4, 3));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), with(b"\n").len() as u64);
+    // Whoever numbers lines and whoever reads them agree.
+    let place = journal.append(b"4 line", at(4), true).unwrap();
+    let (_, found, seen) = open(dir.path());
+    assert_eq!((found.damaged, found.lines), (1, 5));
+    assert_eq!(seen.last(), Some(&(4, place, "4 line".to_owned())));
+    // Without an end it is torn, and so it is with zeros in it.
+    for end in [&b""[..], b"\0\n"] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SERIES.name(1)), with(end)).unwrap();
+        let (_, found, seen) = open(dir.path());
+        let torn = (long.len() + end.len()) as u64;
+        assert_eq!((found.torn, found.damaged, seen.len()), (Some((1, torn)), 0, 3));
+    }
+}
+
+#[test]
 fn on_a_full_disk_nothing_is_half_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(dir.path());

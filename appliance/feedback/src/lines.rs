@@ -48,7 +48,10 @@ pub enum Line<'b> {
     /// Without its end.
     Whole(&'b [u8]),
     /// Longer than [`MAX_LINE`]; it was passed over.
-    TooLong,
+    TooLong {
+        /// Whether it holds a zero byte, which nobody writes.
+        zeros: bool,
+    },
     /// The file ends before the line does.
     Torn,
 }
@@ -85,10 +88,12 @@ impl<R: Read> Lines<R> {
             return Ok(None);
         }
         let too_long = !ends && self.buffer.len() > MAX_LINE;
+        let mut zeros = false;
         if too_long {
-            let (passed, ended) = self.pass()?;
-            length += passed;
-            ends = ended;
+            let passed = self.pass()?;
+            length += passed.length;
+            ends = passed.ends;
+            zeros = passed.zeros || self.buffer.contains(&0);
         }
         let span = Span {
             offset: self.offset,
@@ -97,29 +102,40 @@ impl<R: Read> Lines<R> {
         self.offset += length;
         let line = match (ends, too_long) {
             (false, _) => Line::Torn,
-            (true, true) => Line::TooLong,
+            (true, true) => Line::TooLong { zeros },
             (true, false) => Line::Whole(&self.buffer[..self.buffer.len() - 1]),
         };
         Ok(Some((span, line)))
     }
 
-    /// Reads to the line's end and keeps nothing; how much that was, and whether there was an end.
-    fn pass(&mut self) -> io::Result<(u64, bool)> {
-        let mut passed = 0;
+    /// Reads to the line's end and keeps nothing.
+    fn pass(&mut self) -> io::Result<Passed> {
+        let mut passed = Passed::default();
         loop {
             let chunk = self.reader.fill_buf()?;
             if chunk.is_empty() {
-                return Ok((passed, false));
+                return Ok(passed);
             }
             let end = chunk.iter().position(|b| *b == b'\n');
             let used = end.map_or(chunk.len(), |at| at + 1);
+            passed.zeros |= chunk[..used].contains(&0);
             self.reader.consume(used);
-            passed += used as u64;
-            if end.is_some() {
-                return Ok((passed, true));
+            passed.length += used as u64;
+            passed.ends = end.is_some();
+            if passed.ends {
+                return Ok(passed);
             }
         }
     }
+}
+
+/// The rest of a line that was passed over.
+#[derive(Default)]
+struct Passed {
+    length: u64,
+    /// Whether there was an end.
+    ends: bool,
+    zeros: bool,
 }
 
 #[cfg(test)]
@@ -136,13 +152,23 @@ mod tests {
         assert_eq!(lines.next_line().unwrap(), Some((at(0, 4), Line::Whole(b"one"))));
         assert_eq!(lines.next_line().unwrap(), Some((at(4, 1), Line::Whole(b""))));
         let long = 3 * MAX_LINE as u64 + 1;
-        assert_eq!(lines.next_line().unwrap(), Some((at(5, long), Line::TooLong)));
+        let passed = Line::TooLong { zeros: false };
+        assert_eq!(lines.next_line().unwrap(), Some((at(5, long), passed)));
         assert_eq!(
             lines.next_line().unwrap(),
             Some((at(5 + long, 4), Line::Whole(b"two")))
         );
         assert_eq!(lines.next_line().unwrap(), Some((at(9 + long, 2), Line::Torn)));
         assert_eq!(lines.next_line().unwrap(), None);
+        // Zeros are seen wherever they are.
+        for zero in [0, MAX_LINE, 2 * MAX_LINE] {
+            let mut bytes = vec![b'x'; 3 * MAX_LINE];
+            bytes[zero] = 0;
+            bytes.push(b'\n');
+            let mut lines = Lines::new(bytes.as_slice());
+            let line = lines.next_line().unwrap().map(|(_, line)| line);
+            assert_eq!(line, Some(Line::TooLong { zeros: true }), "{zero}");
+        }
         // A line of exactly the bound is whole.
         let mut bytes = vec![b'y'; MAX_LINE];
         bytes.push(b'\n');

@@ -174,7 +174,7 @@ fn walk(files: &[(File, u64)], each: EachLine<'_>) -> io::Result<()> {
         while let Some((_, line)) = lines.next_line()? {
             let line = match line {
                 Line::Whole(line) => Some(line),
-                Line::TooLong | Line::Torn => None,
+                Line::TooLong { .. } | Line::Torn => None,
             };
             if each(number, line).is_break() {
                 return Ok(());

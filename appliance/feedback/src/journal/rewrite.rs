@@ -48,7 +48,7 @@ impl Journal {
             let number = first + stays.len() as u64;
             stays.push(match line {
                 Line::Whole(line) => spare(number, Some(line)),
-                Line::TooLong | Line::Torn => spare(number, None),
+                Line::TooLong { .. } | Line::Torn => spare(number, None),
             });
         }
         // What follows the last line that can be read is nobody's.

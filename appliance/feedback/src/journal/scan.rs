@@ -6,8 +6,8 @@ use std::io;
 use super::{Found, Info, Place, Visit};
 use crate::lines::{Line, Lines, Part};
 
-/// Reads a file to its end. What follows the last line that can be read is torn if it does not end, or holds a zero byte,
-/// which is what a power cut leaves of blocks that were never written; whatever else cannot be read is damage.
+/// Reads a file to its end. What follows the last line that ends is torn, and so are lines at the end that hold a zero
+/// byte, which is what a power cut leaves of blocks that were never written; whatever else cannot be read is damage.
 pub(super) fn scan(file: &File, number: u64, found: &mut Found, visit: Visit<'_>) -> io::Result<Info> {
     let mut info = Info::empty(number);
     // Of lines that are torn unless a sound one follows: bytes and number.
@@ -15,22 +15,8 @@ pub(super) fn scan(file: &File, number: u64, found: &mut Found, visit: Visit<'_>
     let mut lines = Lines::new(Part::new(file, u64::MAX));
     while let Some((span, line)) = lines.next_line()? {
         let doubtful = match line {
-            Line::Whole(line) if line.contains(&0) => true,
-            Line::Whole(line) => {
-                if torn > 0 {
-                    info.length += torn;
-                    info.lines += torn_lines;
-                    found.damaged += torn_lines;
-                    found.lines += torn_lines;
-                    (torn, torn_lines) = (0, 0);
-                }
-                let time = visit(found.lines, Place { file: number, span }, line);
-                found.damaged += u64::from(time.is_none());
-                found.lines += 1;
-                info.note(span.length, time);
-                false
-            }
-            Line::TooLong => true,
+            Line::Whole(line) => line.contains(&0),
+            Line::TooLong { zeros } => zeros,
             Line::Torn => {
                 torn += span.length;
                 continue;
@@ -39,7 +25,23 @@ pub(super) fn scan(file: &File, number: u64, found: &mut Found, visit: Visit<'_>
         if doubtful {
             torn += span.length;
             torn_lines += 1;
+            continue;
         }
+        if torn > 0 {
+            info.length += torn;
+            info.lines += torn_lines;
+            found.damaged += torn_lines;
+            found.lines += torn_lines;
+            (torn, torn_lines) = (0, 0);
+        }
+        let time = match line {
+            Line::Whole(line) => visit(found.lines, Place { file: number, span }, line),
+            // It ends, so somebody wrote it: nobody's to cut off, though nobody can read it.
+            Line::TooLong { .. } | Line::Torn => None,
+        };
+        found.damaged += u64::from(time.is_none());
+        found.lines += 1;
+        info.note(span.length, time);
     }
     Ok(info)
 }
