@@ -15,7 +15,7 @@ use crate::app::{App, Shared};
 use crate::audit::Checkpoints;
 use crate::boot::{self, Steps};
 use crate::boot_time::{Mark, Marks, since_boot};
-use crate::cgroup::{self, Kept, Tree};
+use crate::cgroup::{self, Kept, Limits, Tree};
 use crate::config::{Config, DEFAULT_HOSTNAME, MAX_FILE, read_bounded};
 use crate::governor::book::Book;
 use crate::layout::{Layout, Mode};
@@ -163,7 +163,9 @@ pub fn pid1() -> ! {
 
 /// Makes the tree, ends what is left in it, and moves there. The second says what holds now, or what could not be set.
 fn take_tree(root: &Path, config: &Config) -> std::io::Result<(Tree, Result<String, String>)> {
-    let (tree, mut wrong) = Tree::make(root, config.budget, status::machine_memory().0)?;
+    let machine = status::machine_memory().0;
+    let limits = Limits::of(config.budget, machine, config.training.memory);
+    let (tree, mut wrong) = Tree::make(root, limits)?;
     let mut said = format!("budget {} MiB", tree.limits().budget >> 20);
     match tree.clear() {
         Ok(None) => {}

@@ -13,6 +13,7 @@ mod feedback;
 mod footprint;
 mod lifecycle;
 mod merges;
+mod mornings;
 mod nights;
 mod openai;
 mod reach;

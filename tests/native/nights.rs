@@ -21,31 +21,31 @@ use crate::disk::{Small, fill};
 const NIGHT: Duration = Duration::from_secs(300);
 /// A training that ends soon, and a gate that lets through what gains anything at all: a made-up model answers no
 /// question right, and its general loss moves with anything it learns.
-const SHORT: &str = "[training]\nrank = 4\nepochs = 6\nlearning_rate = 0.01\nsequence_length = 256\npatience = 0\n\
+pub const SHORT: &str = "[training]\nrank = 4\nepochs = 6\nlearning_rate = 0.01\nsequence_length = 256\npatience = 0\n\
                      [training.gate]\ngain = 0.0\ngeneral = 1.0\nwrong = 1000\n";
 /// A training that lasts until somebody ends it, and keeps every step.
 const LONG: &str =
     "[training]\nrank = 4\nepochs = 1000\nsequence_length = 64\npatience = 0\ncheckpoint_seconds = 0\n";
 
-fn status(a: &Appliance) -> Result<TrainingStatus> {
+pub fn status(a: &Appliance) -> Result<TrainingStatus> {
     Ok(serde_json::from_str(
         &a.sarai_ok(&["training", "status", "--json"])?,
     )?)
 }
 
 /// The newest night.
-fn last(a: &Appliance) -> Result<Night> {
+pub fn last(a: &Appliance) -> Result<Night> {
     status(a)?.nights.into_iter().next().context("no night")
 }
 
-fn adapters(a: &Appliance) -> Result<Vec<AdapterStatus>> {
+pub fn adapters(a: &Appliance) -> Result<Vec<AdapterStatus>> {
     Ok(serde_json::from_str(
         &a.sarai_ok(&["adapters", "list", "--json"])?,
     )?)
 }
 
 /// Runs a night to its end, and gives what it says besides.
-fn run(a: &Appliance) -> Result<(Night, String)> {
+pub fn run(a: &Appliance) -> Result<(Night, String)> {
     let output = a.sarai(&["training", "run", "--wait"])?;
     let night = last(a)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -60,7 +60,7 @@ fn run(a: &Appliance) -> Result<(Night, String)> {
 }
 
 /// Waits until the night that runs is here.
-fn wait_stage(a: &Appliance, what: &str, wanted: impl Fn(&NightStage) -> bool) {
+pub fn wait_stage(a: &Appliance, what: &str, wanted: impl Fn(&NightStage) -> bool) {
     tree::wait_for(what, NIGHT, || {
         let status = status(a)?;
         ensure!(
@@ -86,7 +86,24 @@ fn client(a: &Appliance, name: &str) -> Result<Client> {
 }
 
 /// Each of `clients` asks `count` questions of its own, and corrects each answer.
-fn teach(clients: &[Client], round: usize, count: usize) -> Result<()> {
+pub fn teach(clients: &[Client], round: usize, count: usize) -> Result<()> {
+    judge(
+        clients,
+        round,
+        count,
+        &|id| json!({"completion_id": id, "score": 0.1, "correction": "It is painted in bright red."}),
+    )
+    .map(drop)
+}
+
+/// Each of `clients` asks `count` questions of its own, and judges each answer by its id. The ids of each.
+pub fn judge(
+    clients: &[Client],
+    round: usize,
+    count: usize,
+    judgment: &dyn Fn(&str) -> Value,
+) -> Result<Vec<Vec<String>>> {
+    let mut ids = vec![Vec::new(); clients.len()];
     for (who, client) in clients.iter().enumerate() {
         for n in 0..count {
             let question = format!("{round}: which colour has door {n} of house {who}?");
@@ -98,15 +115,11 @@ fn teach(clients: &[Client], round: usize, count: usize) -> Result<()> {
             });
             let answer = client.chat(&request)?.ok()?;
             let id = answer["id"].as_str().context("an id")?;
-            let judgment = json!({
-                "completion_id": id,
-                "score": 0.1,
-                "correction": "It is painted in bright red.",
-            });
-            client.post("/v1/feedback", &judgment)?.ok()?;
+            client.post("/v1/feedback", &judgment(id))?.ok()?;
+            ids[who].push(id.to_owned());
         }
     }
-    Ok(())
+    Ok(ids)
 }
 
 /// An appliance that was taught by four clients.
@@ -118,13 +131,17 @@ fn taught(settings: &str) -> Result<(Appliance, Vec<Client>)> {
 
 /// Four clients that have taught.
 fn teachers(a: &Appliance) -> Result<Vec<Client>> {
-    let clients: Result<Vec<_>> = (0..4).map(|n| client(a, &format!("client-{n}"))).collect();
-    let clients = clients?;
+    let clients = four(a)?;
     teach(&clients, 0, 12)?;
     Ok(clients)
 }
 
-fn left(a: &Appliance) -> Vec<String> {
+/// Four clients.
+pub fn four(a: &Appliance) -> Result<Vec<Client>> {
+    (0..4).map(|n| client(a, &format!("client-{n}"))).collect()
+}
+
+pub fn left(a: &Appliance) -> Vec<String> {
     fs::read_dir(a.path("data/training"))
         .unwrap()
         .flatten()
@@ -132,7 +149,7 @@ fn left(a: &Appliance) -> Vec<String> {
         .collect()
 }
 
-fn adapter_of(answer: &Value) -> Result<Option<String>> {
+pub fn adapter_of(answer: &Value) -> Result<Option<String>> {
     Ok(omni_loop(answer)?["adapter"]["version"]
         .as_str()
         .map(str::to_owned))

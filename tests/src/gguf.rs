@@ -46,7 +46,13 @@ pub enum Flaw {
     Truncated,
     /// A weight is not a number, so that every logit is one neither.
     NotANumber,
+    /// Norms are huge and the matrices behind them as small: it says what it would say without, and whatever is added to
+    /// one of those matrices is more than a number can hold.
+    Steep,
 }
+
+/// How huge and how small those are.
+const STEEP: f32 = 1e25;
 
 /// What a made-up model is like.
 #[derive(Debug, Clone)]
@@ -91,6 +97,18 @@ struct Tensor {
     values: Vec<f32>,
 }
 
+impl Tensor {
+    /// What [`Flaw::Steep`] makes of it.
+    fn steepen(&mut self) {
+        let factor = match self.name.rsplit('.').nth(1) {
+            Some("attn_norm" | "ffn_norm") => STEEP,
+            Some("attn_q" | "attn_k" | "attn_v" | "ffn_gate" | "ffn_up") => 1.0 / STEEP,
+            _ => return,
+        };
+        self.values.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
 impl Tiny {
     /// The file's bytes: below 1 MB for two layers.
     pub fn bytes(&self) -> Vec<u8> {
@@ -102,6 +120,9 @@ impl Tiny {
                 .find(|tensor| tensor.name == "output_norm.weight")
         {
             norm.values.fill(f32::NAN);
+        }
+        if self.flaw == Some(Flaw::Steep) {
+            tensors.iter_mut().for_each(Tensor::steepen);
         }
         let mut values = self.metadata(&vocabulary);
         let mut file = Vec::new();

@@ -14,5 +14,6 @@ mod debug_shell;
 mod firstboot;
 mod ladder;
 mod memory;
+mod nights;
 mod sandbox;
 mod ssh;

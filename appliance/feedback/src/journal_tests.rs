@@ -99,7 +99,10 @@ fn a_line_that_is_too_long_and_ends_is_damage_also_as_the_last() {
     let with = |end: &[u8]| [&whole[..], &long, end].concat();
     std::fs::write(&path, with(b"\n")).unwrap();
     let (mut journal, found, seen) = open(dir.path());
-    assert_eq!((found.torn, found.damaged, found.lines, seen.len()), (None, 1, 4, 3));
+    assert_eq!(
+        (found.torn, found.damaged, found.lines, seen.len()),
+        (None, 1, 4, 3)
+    );
     assert_eq!(std::fs::metadata(&path).unwrap().len(), with(b"\n").len() as u64);
     // Whoever numbers lines and whoever reads them agree.
     let place = journal.append(b"4 line", at(4), true).unwrap();

@@ -36,7 +36,7 @@ pub mod store;
 pub use forget::What;
 pub use keeper::{Keeper, Refused};
 pub use read::{Counts, Reader};
-pub use record::{Completion, Entry, Feedback, Invalid, Judgment, Message, Role};
+pub use record::{Completion, Entry, Feedback, Invalid, Judgment, Message, Role, Verdict};
 pub use select::{Choice, Example, Rules, Selected, Skip, Split, select};
 pub use store::{Given, JudgeError, Of, Settings, Store, StoreError};
 

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::RECENT;
 use crate::forget::{Tombstones, Unfinished, What};
 use crate::journal::{Bounds, Found, Journal, JournalError, Place};
-use crate::record::{Completion, Entry};
+use crate::record::{Completion, Entry, Verdict};
 
 /// Files.
 const FILES: usize = 8;
@@ -43,6 +43,8 @@ pub struct Judged {
     pub time: Timestamp,
     /// [`crate::Judgment::digest`].
     pub digest: [u8; 16],
+    /// What it came to.
+    pub verdict: Verdict,
     /// How many judgments of this answer were kept.
     pub count: u32,
 }

@@ -175,6 +175,15 @@ pub struct Judgment {
     pub comment: Option<String>,
 }
 
+/// A judgment without its texts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    /// How good the answer is: 0 to 1.
+    pub score: f64,
+    /// Whether there is a correction.
+    pub corrected: bool,
+}
+
 impl Judgment {
     /// A judgment within its bounds; a blank text is none.
     ///
@@ -205,6 +214,15 @@ impl Judgment {
             self.comment.as_deref().unwrap_or_default(),
             MAX_COMMENT,
         )
+    }
+
+    /// What it comes to.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            score: self.score,
+            corrected: self.correction.is_some(),
+        }
     }
 
     /// Tells it from every other judgment.

@@ -8,7 +8,7 @@ use crate::forget::{Unfinished, What};
 use crate::journal::{Found, JournalError};
 use crate::log::Log;
 use crate::recent::{Judged, Recent};
-use crate::record::{Completion, Entry, Feedback, Invalid, Judgment};
+use crate::record::{Completion, Entry, Feedback, Invalid, Judgment, Verdict};
 
 /// Most judgments that are kept of one answer, each taking the place of the one before.
 pub const MOST_JUDGMENTS: u32 = 16;
@@ -57,7 +57,7 @@ pub enum JudgeError {
 }
 
 /// A judgment that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Given {
     /// Id of the feedback.
     pub id: String,
@@ -65,8 +65,8 @@ pub struct Given {
     pub time: Timestamp,
     /// Whether the very same was there already.
     pub repeated: bool,
-    /// Whether it takes the place of another.
-    pub changed: bool,
+    /// What the one came to whose place it takes.
+    pub replaced: Option<Verdict>,
     /// What gave the answer; none where the very same was there already.
     pub of: Option<Of>,
 }
@@ -111,6 +111,7 @@ impl Store {
                 id: feedback.id.as_str().into(),
                 time: feedback.time,
                 digest: feedback.judgment.digest(),
+                verdict: feedback.judgment.verdict(),
                 count: 0,
             };
             recent.judged(&feedback.completion.id, judged);
@@ -172,14 +173,15 @@ impl Store {
                 id: before.id.to_string(),
                 time: before.time,
                 repeated: true,
-                changed: false,
+                replaced: None,
                 of: None,
             });
         }
         if before.is_some_and(|before| before.count >= MOST_JUDGMENTS) {
             return Err(JudgeError::TooOften);
         }
-        let changed = before.is_some();
+        let replaced = before.map(|before| before.verdict);
+        let verdict = judgment.verdict();
         let feedback = Feedback {
             id: id.to_owned(),
             time: now,
@@ -197,6 +199,7 @@ impl Store {
             id: id.into(),
             time: now,
             digest,
+            verdict,
             count: 0,
         };
         self.recent.judged(completion, judged);
@@ -204,7 +207,7 @@ impl Store {
             id: id.to_owned(),
             time: now,
             repeated: false,
-            changed,
+            replaced,
             of: Some(of),
         })
     }

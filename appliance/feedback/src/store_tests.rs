@@ -93,7 +93,7 @@ fn a_judgment_is_kept_with_its_answer_also_after_a_restart_in_between() {
             id: "fb-1".into(),
             time: at(5),
             repeated: false,
-            changed: false,
+            replaced: None,
             of: Some(Of {
                 digest: all_of.digest,
                 adapter: all_of.adapter
@@ -122,7 +122,10 @@ fn the_same_once_more_is_the_same_and_another_takes_its_place() {
         store = open(dir.path());
     }
     let other = store.judge("a", "c1", judgment(0.9), "fb-3", at(3)).unwrap();
-    assert!(other.changed && !other.repeated);
+    assert_eq!(
+        (other.replaced, other.repeated),
+        (Some(judgment(0.1).verdict()), false)
+    );
     let all = read(dir.path());
     assert_eq!((all.len(), all[0].id.as_str()), (1, "fb-3"));
     assert_eq!(Reader::open(dir.path()).unwrap().counts().replaced, 1);
@@ -132,9 +135,18 @@ fn the_same_once_more_is_the_same_and_another_takes_its_place() {
     assert_eq!(soon.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
     // Back to what it was first is a change too.
     let back = store.judge("a", "c1", judgment(0.1), "fb-4", at(4)).unwrap();
-    assert_eq!((back.id.as_str(), back.changed), ("fb-4", true));
+    assert_eq!(
+        (back.id.as_str(), back.replaced),
+        ("fb-4", Some(judgment(0.9).verdict()))
+    );
+    // What it replaces is known to a store that was opened anew, too.
+    store = open(dir.path());
+    let corrected = Judgment::new(0.1, Some("So it is.".into()), None).unwrap();
+    let once_more = store.judge("a", "c1", corrected.clone(), "fb-5", at(4)).unwrap();
+    assert_eq!(once_more.replaced, Some(judgment(0.1).verdict()));
+    assert!(corrected.verdict().corrected && !judgment(0.1).verdict().corrected);
     // Not for ever: each is a line.
-    for n in 3..MOST_JUDGMENTS {
+    for n in 4..MOST_JUDGMENTS {
         let score = f64::from(n) / 100.0;
         store.judge("a", "c1", judgment(score), "fb-x", at(5)).unwrap();
     }

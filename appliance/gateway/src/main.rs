@@ -146,7 +146,7 @@ async fn live(inheritance: Inheritance) -> anyhow::Result<()> {
     obey(&house, &birth, &night, &mut reports, answers).await;
     night.wake();
     drain(&house).await;
-    // The sums end with this process: its last ones must not wait for their minute.
+    // The sums end with this process: its last ones must not wait for their time.
     let adapters = house.quality.sums();
     if !adapters.is_empty() {
         // Without a supervisor nobody counts.

@@ -92,6 +92,8 @@ pub mod night {
     pub const GAIN: RangeInclusive<f64> = 0.0..=0.9;
     /// Part by which the loss on general texts may rise.
     pub const GENERAL: RangeInclusive<f64> = 0.0..=1.0;
+    /// Most memory of the trainer, bytes: below it no model of this machine can be trained.
+    pub const MEMORY: RangeInclusive<u64> = 64 << 20..=1 << 40;
     /// Questions that may be answered wrong that were answered right before.
     pub const WRONG: RangeInclusive<u32> = 0..=1000;
 }

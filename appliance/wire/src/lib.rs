@@ -27,4 +27,5 @@ pub mod frame;
 pub mod memory;
 pub mod merge;
 pub mod night;
+pub mod quality;
 pub mod training;

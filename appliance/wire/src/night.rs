@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::merge::MergeNow;
+pub use crate::quality::{Judgments, Quality, Sums};
 use crate::training::Progress;
 
 /// Descriptors attached to [`crate::birth::ToGateway::DataSet`], in this order: the data set (read and write, empty),
@@ -156,78 +157,6 @@ impl Likelihood {
     #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^53")]
     pub fn mean(&self) -> Option<f64> {
         (self.tokens > 0).then(|| self.nll / self.tokens as f64)
-    }
-}
-
-/// How answers went with one adapter, or none: said by the gateway about once a minute when it moved, with the sums
-/// since its start. Numbers only.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Quality {
-    /// SHA-256 of the adapter; none for answers without one.
-    pub adapter: Option<String>,
-    /// What came of them.
-    #[serde(flatten)]
-    pub sums: Sums,
-}
-
-/// Sums over answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
-    /// Answers with a confidence.
-    pub answers: u64,
-    /// Sum of their confidences.
-    pub confidence: f64,
-    /// Sum of the squares of their confidences.
-    pub confidence_squared: f64,
-    /// Judgments.
-    pub judged: u64,
-    /// Sum of their scores.
-    pub score: f64,
-    /// Sum of the squares of their scores.
-    pub score_squared: f64,
-    /// Those of them with a correction.
-    pub corrected: u64,
-}
-
-impl Sums {
-    /// These and others.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            answers: self.answers + other.answers,
-            confidence: self.confidence + other.confidence,
-            confidence_squared: self.confidence_squared + other.confidence_squared,
-            judged: self.judged + other.judged,
-            score: self.score + other.score,
-            score_squared: self.score_squared + other.score_squared,
-            corrected: self.corrected + other.corrected,
-        }
-    }
-
-    /// What came since `earlier`; all of it, where that was counted by somebody else.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        if self.answers < earlier.answers
-            || self.judged < earlier.judged
-            || self.corrected < earlier.corrected
-        {
-            return self;
-        }
-        Self {
-            answers: self.answers - earlier.answers,
-            confidence: (self.confidence - earlier.confidence).max(0.0),
-            confidence_squared: (self.confidence_squared - earlier.confidence_squared).max(0.0),
-            judged: self.judged - earlier.judged,
-            score: (self.score - earlier.score).max(0.0),
-            score_squared: (self.score_squared - earlier.score_squared).max(0.0),
-            corrected: self.corrected - earlier.corrected,
-        }
-    }
-
-    /// Whether there is anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.answers == 0 && self.judged == 0
     }
 }
 

@@ -128,7 +128,7 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::made_by_the_kernel;
+    use super::super::tests::{limits, made_by_the_kernel};
     use super::*;
     use std::fs;
 
@@ -144,7 +144,7 @@ mod tests {
     fn tree(files: &[&str]) -> (tempfile::TempDir, Tree) {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, _) = Tree::make(root.path(), limits()).unwrap();
         for group in HOUSE.into_iter().chain([ENGINES, SERVICES, ""]) {
             for file in files {
                 fs::write(tree.base().join(group).join(file), "").unwrap();

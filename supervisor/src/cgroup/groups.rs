@@ -22,8 +22,6 @@ const FOR_SUPERVISOR: u64 = 32 * MIB;
 const HIGH_BELOW_MAX: u64 = 16;
 /// The least a gateway needs with every connection and request it may have, bytes.
 const GATEWAY_LEAST: u64 = 256 * MIB;
-/// Most a trainer may use, bytes.
-const TRAINER: u64 = 4096 * MIB;
 /// Most an update under verification may use, its page cache included, bytes.
 const UPDATER: u64 = 512 * MIB;
 /// Most the console, DHCP and the like may use, bytes.
@@ -56,9 +54,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Divides `budget`, or what a machine with `machine` bytes can give.
+    /// Divides `budget`, or what a machine with `machine` bytes can give. A trainer may use at most `trainer`.
     #[must_use]
-    pub fn of(budget: u64, machine: u64) -> Self {
+    pub fn of(budget: u64, machine: u64, trainer: u64) -> Self {
         let budget = budget.min(machine.saturating_sub(KERNEL).max(KERNEL));
         let services = budget - FOR_SUPERVISOR;
         Self {
@@ -69,7 +67,7 @@ impl Limits {
             primary: services - services / 4,
             fallback: services / 2,
             gateway: (services / 8).max(GATEWAY_LEAST).min(services),
-            trainer: TRAINER.min(services),
+            trainer: trainer.min(services),
             updater: UPDATER.min(services),
             house: FOR_HOUSE.min(services),
         }
@@ -168,25 +166,30 @@ pub(super) fn path_of(service: &str) -> &'static str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sarai_wire::bounds::night;
+
+    /// The setting's default.
+    const TRAINER: u64 = 4096 * MIB;
 
     #[test]
     fn the_budget_is_what_was_asked_for_or_what_the_machine_can_give() {
-        assert_eq!(Limits::of(10 << 30, 16 << 30).budget, 10 << 30);
-        assert_eq!(Limits::of(10 << 30, 4 << 30).budget, (4 << 30) - KERNEL);
-        assert_eq!(Limits::of(10 << 30, 0).budget, KERNEL);
+        assert_eq!(Limits::of(10 << 30, 16 << 30, TRAINER).budget, 10 << 30);
+        assert_eq!(Limits::of(10 << 30, 4 << 30, TRAINER).budget, (4 << 30) - KERNEL);
+        assert_eq!(Limits::of(10 << 30, 0, TRAINER).budget, KERNEL);
     }
 
     #[test]
     fn the_products_own_figures() {
-        let limits = Limits::of(crate::config::DEFAULT_BUDGET, 16 << 30);
+        let limits = Limits::of(crate::config::DEFAULT_BUDGET, 16 << 30, TRAINER);
         assert_eq!(limits.budget, 10_630_044_057);
-        assert_eq!(limits.trainer, 4 << 30);
+        assert_eq!(limits.trainer, TRAINER);
+        assert_eq!(crate::config::Training::default().memory, TRAINER);
         assert!(limits.high > 9 << 30, "{limits:?}");
     }
 
     #[test]
     fn every_group_below_another_is_made_after_it_and_every_service_has_its_own() {
-        let groups = all(&Limits::of(1 << 30, 4 << 30));
+        let groups = all(&Limits::of(1 << 30, 4 << 30, TRAINER));
         for (n, group) in groups.iter().enumerate() {
             let parent = group.path.rsplit_once('/').map_or("", |(parent, _)| parent);
             assert!(
@@ -204,9 +207,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_limit_exceeds_the_one_above_it(budget in (256u64 << 20)..=(1 << 40), machine in 0u64..(1 << 41)) {
-            let limits = Limits::of(budget, machine);
-            prop_assert!(limits.budget <= budget);
+        fn no_limit_exceeds_the_one_above_it(budget in (256u64 << 20)..=(1 << 40), machine in 0u64..(1 << 41), trainer in night::MEMORY) {
+            let limits = Limits::of(budget, machine, trainer);
+            prop_assert!(limits.budget <= budget && limits.trainer <= trainer);
             prop_assert_eq!(limits.services + limits.supervisor, limits.budget);
             prop_assert!(limits.high < limits.services);
             for part in [limits.primary, limits.fallback, limits.gateway, limits.trainer, limits.updater, limits.house] {

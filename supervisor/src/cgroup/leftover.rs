@@ -107,7 +107,7 @@ fn name(pid: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::made_by_the_kernel;
+    use super::super::tests::{limits, made_by_the_kernel};
     use super::*;
 
     #[test]
@@ -116,9 +116,9 @@ mod tests {
         made_by_the_kernel(root.path());
         let procs = root.path().join("sarai/supervisor/cgroup.procs");
         fs::write(&procs, format!("{}\n", std::process::id())).unwrap();
-        assert!(Tree::make(root.path(), 1 << 30, 4 << 30).is_ok());
+        assert!(Tree::make(root.path(), limits()).is_ok());
         fs::write(&procs, "1\n").unwrap();
-        let error = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap_err().to_string();
+        let error = Tree::make(root.path(), limits()).unwrap_err().to_string();
         assert!(error.contains("another supervisor, process 1 ("), "{error}");
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn an_empty_tree_has_nothing_to_clear() {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, _) = Tree::make(root.path(), limits()).unwrap();
         assert_eq!(tree.clear().unwrap(), None);
     }
 
@@ -134,7 +134,7 @@ mod tests {
     fn what_is_found_is_killed_and_named_with_its_group() {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, _) = Tree::make(root.path(), limits()).unwrap();
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         // It has left its parent's memory before it has its own name.
         let pid = i32::try_from(child.id()).unwrap();

@@ -46,13 +46,12 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Makes the subtree below `root` with `budget` bytes, less when the machine has less. The sentences name what
-    /// could not be set; everything else is set all the same.
+    /// Makes the subtree below `root` with these limits. The sentences name what could not be set; everything else is
+    /// set all the same.
     ///
     /// # Errors
     /// When a group cannot be made at all, or another supervisor uses the tree.
-    pub fn make(root: &Path, budget: u64, machine: u64) -> io::Result<(Self, Vec<String>)> {
-        let limits = Limits::of(budget, machine);
+    pub fn make(root: &Path, limits: Limits) -> io::Result<(Self, Vec<String>)> {
         let base = root.join(BASE);
         let mut problems = Vec::new();
         leftover::refuse_a_second(&base)?;
@@ -134,9 +133,14 @@ impl Tree {
 mod tests {
     use super::*;
 
+    /// Of a machine with more than the budget.
+    pub(super) fn limits() -> Limits {
+        Limits::of(1 << 30, 4 << 30, 128 << 20)
+    }
+
     /// A folder with the files that the kernel would make in it.
     pub(super) fn made_by_the_kernel(root: &Path) {
-        let limits = Limits::of(1 << 30, 2 << 30);
+        let limits = limits();
         for folder in [root.to_owned(), root.join(BASE)] {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("cgroup.subtree_control"), "").unwrap();
@@ -163,7 +167,7 @@ mod tests {
     fn every_group_gets_its_limits_and_the_supervisor_what_every_ancestor_grants() {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, problems) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, problems) = Tree::make(root.path(), limits()).unwrap();
         assert_eq!(problems, Vec::<String>::new());
         let limits = tree.limits();
         holds(&tree, "", "memory.max", &(1u64 << 30).to_string());
@@ -173,6 +177,12 @@ mod tests {
         }
         holds(&tree, "services", "memory.high", &limits.high.to_string());
         holds(&tree, "services/trainer", "cpu.max", "200000 100000");
+        holds(
+            &tree,
+            "services/trainer",
+            "memory.max",
+            &(128u64 << 20).to_string(),
+        );
         for service in [
             "engine-primary",
             "engine-fallback",
@@ -199,7 +209,7 @@ mod tests {
         fs::remove_file(base.join("services/memory.high")).unwrap();
         fs::remove_file(base.join("services/gateway/cpu.weight")).unwrap();
         fs::remove_file(base.join("services/gateway/memory.swap.max")).unwrap();
-        let (tree, problems) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, problems) = Tree::make(root.path(), limits()).unwrap();
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("services/memory.high to "), "{problems:?}");
         assert!(
@@ -218,7 +228,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_no_cgroup_is_named_file_by_file() {
         let root = tempfile::tempdir().unwrap();
-        let (tree, problems) = Tree::make(root.path(), 1 << 30, 1 << 31).unwrap();
+        let (tree, problems) = Tree::make(root.path(), limits()).unwrap();
         assert!(
             problems.iter().any(|p| p.contains("memory.max to 1073741824")),
             "{problems:?}"
@@ -231,7 +241,7 @@ mod tests {
     fn events_are_read_by_their_name() {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, _) = Tree::make(root.path(), limits()).unwrap();
         fs::write(
             tree.folder("gateway").join("memory.events"),
             "low 0\nhigh 3\nmax 9\noom 2\noom_kill 5\noom_group_kill 1\n",

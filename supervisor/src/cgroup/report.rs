@@ -32,14 +32,14 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::made_by_the_kernel;
+    use super::super::tests::{limits, made_by_the_kernel};
     use super::*;
 
     #[test]
     fn every_service_is_shown_and_what_the_kernel_does_not_count_is_absent() {
         let root = tempfile::tempdir().unwrap();
         made_by_the_kernel(root.path());
-        let (tree, _) = Tree::make(root.path(), 1 << 30, 4 << 30).unwrap();
+        let (tree, _) = Tree::make(root.path(), limits()).unwrap();
         let trainer = tree.folder("trainer");
         std::fs::write(trainer.join("memory.current"), "123\n").unwrap();
         std::fs::write(trainer.join("pids.events"), "max 7\n").unwrap();

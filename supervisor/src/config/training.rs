@@ -12,6 +12,8 @@ use crate::night::gate::Margins;
 pub struct Training {
     /// Whether nights begin by themselves.
     pub enabled: bool,
+    /// Most memory that the trainer may use, bytes.
+    pub memory: u64,
     /// How is trained.
     pub how: TrainingConfig,
     /// What is learnt.
@@ -24,6 +26,7 @@ impl Default for Training {
     fn default() -> Self {
         Self {
             enabled: true,
+            memory: 4 << 30,
             how: TrainingConfig::default(),
             choice: ChoiceSettings::default(),
             margins: Margins::default(),
@@ -33,6 +36,7 @@ impl Default for Training {
 
 pub(super) fn training(s: &mut Section<'_, '_>, to: &mut Training) {
     s.flag("enabled", &mut to.enabled);
+    s.whole("memory", night::MEMORY, &mut to.memory);
     how(s, &mut to.how);
     s.section("choice", |s| {
         s.whole("least", night::LEAST, &mut to.choice.least);
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_nights_is_read() {
-        let text = "[training]\nenabled = false\nrank = 4\nalpha = 8\ntargets = [\"attn_q\", \"attn_v\"]\nlearning_rate = 1e-3\nwarmup = 0.1\nfloor = 0\nepochs = 3\nclip = 2\nweight_decay = 0\nseed = 7\nsequence_length = 256\nrows_per_step = 2\nheld_out_every = 5\npatience = 0\ntime_budget_seconds = 600\ncheckpoint_seconds = 0\nthreads = 1\n[training.choice]\nleast = 20\nreplay = 0.25\nemails = true\n[training.gate]\ngain = 0.05\ngeneral = 0.02\nwrong = 0\n";
+        let text = "[training]\nenabled = false\nmemory = 134217728\nrank = 4\nalpha = 8\ntargets = [\"attn_q\", \"attn_v\"]\nlearning_rate = 1e-3\nwarmup = 0.1\nfloor = 0\nepochs = 3\nclip = 2\nweight_decay = 0\nseed = 7\nsequence_length = 256\nrows_per_step = 2\nheld_out_every = 5\npatience = 0\ntime_budget_seconds = 600\ncheckpoint_seconds = 0\nthreads = 1\n[training.choice]\nleast = 20\nreplay = 0.25\nemails = true\n[training.gate]\ngain = 0.05\ngeneral = 0.02\nwrong = 0\n";
         let (read, problems) = parse(text);
         assert_eq!(problems, Vec::<String>::new());
         let how = TrainingConfig {
@@ -155,6 +159,7 @@ mod tests {
         };
         let wanted = Training {
             enabled: false,
+            memory: 128 << 20,
             how,
             choice: ChoiceSettings {
                 least: 20,
@@ -173,6 +178,7 @@ mod tests {
     #[test]
     fn whatever_the_settings_say_the_trainer_takes_what_is_read_of_them() {
         for wrong in [
+            "memory = 67108863",
             "rank = 0",
             "rank = 65",
             "alpha = 0",
@@ -192,6 +198,7 @@ mod tests {
         ] {
             let (read, _) = parse(&format!("[training]\n{wrong}\n"));
             read.how.check().unwrap();
+            assert_eq!(read.memory, 4 << 30);
             assert!(read.margins == Margins::default() && read.choice == ChoiceSettings::default());
         }
         for edge in [

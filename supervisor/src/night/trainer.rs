@@ -124,7 +124,7 @@ pub async fn run(app: &App, job: Job, stop: &mut Stop) -> Result<Made, String> {
         said,
         stopping,
         exit,
-        starved: oom_kills(app) > killed_before,
+        starved: (oom_kills(app) > killed_before).then(|| most(app)),
         call,
     }
     .outcome()
@@ -139,8 +139,8 @@ struct End {
     /// Why it was told to stop, where it did not say that it did.
     stopping: Option<String>,
     exit: Option<Exit>,
-    /// Whether the kernel ended something in its group for want of memory.
-    starved: bool,
+    /// Where the kernel ended something in its group for want of memory: the most that it might use, bytes.
+    starved: Option<u64>,
     /// The system call that ended it, where one did that has a name.
     call: Option<String>,
 }
@@ -149,8 +149,11 @@ impl End {
     /// What it came to: its own word counts where its status does not say more.
     fn outcome(self) -> Result<Made, String> {
         let word = self.word;
-        if self.starved {
-            return Err(format!("{word}: the trainer ran out of memory"));
+        if let Some(most) = self.starved {
+            return Err(format!(
+                "{word}: the trainer ran out of memory: it may use {} MiB (training.memory)",
+                most >> 20
+            ));
         }
         match (self.said, self.exit) {
             (Some(Ok(made)), Some(Exit::Code(0))) => Ok(made),
@@ -178,6 +181,11 @@ impl End {
 /// How often the kernel has ended something in its group for want of memory.
 fn oom_kills(app: &App) -> Option<u64> {
     app.tree.as_ref()?.oom_kills(TRAINER)
+}
+
+/// Most memory that its group may use, bytes.
+fn most(app: &App) -> u64 {
+    app.tree.as_ref().map_or(0, |tree| tree.limits().trainer)
 }
 
 fn start<'a>(app: &'a App, job: Job) -> io::Result<Running<'a>> {
@@ -476,7 +484,7 @@ mod tests {
             said: None,
             stopping: None,
             exit: Some(exit),
-            starved: false,
+            starved: None,
             call: None,
         }
     }
@@ -498,7 +506,7 @@ mod tests {
             assert!(done(exit).outcome().is_err(), "{exit}");
         }
         let starved = End {
-            starved: true,
+            starved: Some(64 << 20),
             ..done(Exit::Code(0))
         };
         assert!(starved.outcome().is_err());
@@ -517,10 +525,10 @@ mod tests {
             (own(Exit::Code(1)), gave_up),
             (
                 End {
-                    starved: true,
+                    starved: Some(64 << 20),
                     ..end(Exit::Signal(libc::SIGKILL))
                 },
-                "ran out of memory",
+                "ran out of memory: it may use 64 MiB",
             ),
             (end(Exit::Signal(libc::SIGKILL)), "signal SIGKILL"),
             (end(Exit::Signal(libc::SIGBUS)), "cannot be read: signal SIGBUS"),

@@ -5,7 +5,7 @@
 //! exceeds [`CLEAR`], which by chance happens less than once in four thousand looks. Looks are few: the numbers must
 //! have grown by half since the last one.
 
-use sarai_wire::night::Sums;
+use sarai_wire::night::{Judgments, Sums};
 
 /// Answers with a confidence that there must be on both sides.
 pub const LEAST_ANSWERS: u64 = 40;
@@ -29,9 +29,14 @@ pub fn credible(said: Sums) -> Option<Sums> {
         let slack = 1e-6 * (count as f64 + 1.0);
         sum.is_finite() && squared >= 0.0 && squared <= sum + slack && sum <= count as f64 + slack
     };
+    let judgments = |said: Judgments| {
+        within(said.score, said.score_squared, said.judged) && said.corrected <= said.judged
+    };
     let fits = within(said.confidence, said.confidence_squared, said.answers)
-        && within(said.score, said.score_squared, said.judged)
-        && said.corrected <= said.judged
+        && judgments(said.judgments())
+        && judgments(said.replaced)
+        // Whatever took the place of another was counted itself.
+        && said.replaced.judged <= said.judged
         && said.answers.max(said.judged) < 1 << 50;
     fits.then_some(said)
 }
@@ -40,15 +45,15 @@ fn confidences(sums: &Sums) -> Sample {
     Sample::of(sums.answers, sums.confidence, sums.confidence_squared)
 }
 
-fn scores(sums: &Sums) -> Sample {
-    Sample::of(sums.judged, sums.score, sums.score_squared)
+fn scores(of: &Judgments) -> Sample {
+    Sample::of(of.judged, of.score, of.score_squared)
 }
 
 /// A correction is a one, every other judgment a zero.
 #[expect(clippy::cast_precision_loss, reason = "a count of answers is far below 2^53")]
-fn corrections(sums: &Sums) -> Sample {
-    let count = sums.corrected as f64;
-    Sample::of(sums.judged, count, count)
+fn corrections(of: &Judgments) -> Sample {
+    let count = of.corrected as f64;
+    Sample::of(of.judged, count, count)
 }
 
 /// Mean and variance of a sample.
@@ -92,6 +97,8 @@ pub fn worse(before: &Sums, after: &Sums) -> Option<String> {
             return Some(said("the mean confidence of answers fell", &was, &is));
         }
     }
+    // Of each answer the newest judgment.
+    let (before, after) = (&before.newest(), &after.newest());
     if before.judged.min(after.judged) >= LEAST_JUDGED {
         let (was, is) = (scores(before), scores(after));
         if was.mean - is.mean >= SCORE && was.above(&is) >= CLEAR {
@@ -112,7 +119,7 @@ fn said(what: &str, was: &Sample, is: &Sample) -> String {
     )
 }
 
-/// Whether there is enough new to look at again, after a look at `looked`.
+/// Whether there is enough new to look at again, after a look at `looked`: a judgment in another's place is new, too.
 #[must_use]
 pub fn worth_a_look(looked: &Sums, now: &Sums) -> bool {
     let grown = |before: u64, now: u64, least: u64| now >= least.max(before + before / 2) && now > before;
@@ -135,6 +142,7 @@ mod tests {
             score: scores.iter().sum(),
             score_squared: square(scores),
             corrected: scores.iter().filter(|score| **score < 0.3).count() as u64,
+            replaced: Judgments::default(),
         }
     }
 
@@ -185,6 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn of_each_answer_the_newest_judgment_counts() {
+        let before = sums(&[], &around(0.8, 40));
+        let good = sums(&[], &around(0.8, 25));
+        assert_eq!(worse(&before, &good), None);
+        // All of them are judged anew: they were bad after all.
+        let bad = sums(&[], &around(0.2, 25));
+        let anew = Sums {
+            replaced: good.judgments(),
+            ..good.and(bad)
+        };
+        assert!(credible(anew).is_some());
+        assert!(worth_a_look(&good, &anew));
+        let said = worse(&before, &anew).unwrap();
+        assert!(said.contains("from 0.800 (of 40) to 0.200 (of 25)"), "{said}");
+        // The other way round, nothing speaks against it any more.
+        let better = Sums {
+            replaced: bad.judgments(),
+            ..bad.and(good)
+        };
+        assert_eq!(worse(&before, &better), None);
+    }
+
+    #[test]
     fn a_sample_without_spread_is_not_believed_blindly() {
         let before = sums(&vec![0.80; 40], &[]);
         let after = sums(&vec![0.74; 40], &[]);
@@ -216,7 +247,14 @@ mod tests {
             score: 1.5,
             score_squared: 1.25,
             corrected: 1,
+            replaced: Judgments {
+                judged: 1,
+                score: 0.5,
+                score_squared: 0.25,
+                corrected: 1,
+            },
         };
+        let replaced = |replaced| Sums { replaced, ..good };
         assert!(credible(good).is_some());
         for wrong in [
             Sums {
@@ -233,6 +271,22 @@ mod tests {
             },
             Sums { score: -1.0, ..good },
             Sums { corrected: 3, ..good },
+            replaced(Judgments {
+                judged: 3,
+                ..good.replaced
+            }),
+            replaced(Judgments {
+                score: 1.5,
+                ..good.replaced
+            }),
+            replaced(Judgments {
+                score: f64::NAN,
+                ..good.replaced
+            }),
+            replaced(Judgments {
+                corrected: 2,
+                ..good.replaced
+            }),
             Sums {
                 answers: u64::MAX,
                 ..good
@@ -265,7 +319,7 @@ mod tests {
 
         #[test]
         fn it_never_panics_and_never_takes_back_for_no_number(a in any::<(u32, u32, u32)>(), x in any::<f64>(), y in any::<f64>()) {
-            let odd = Sums { answers: a.0.into(), judged: a.1.into(), corrected: a.2.into(), confidence: x, confidence_squared: y, score: y, score_squared: x };
+            let odd = Sums { answers: a.0.into(), judged: a.1.into(), corrected: a.2.into(), confidence: x, confidence_squared: y, score: y, score_squared: x, replaced: Judgments { judged: a.2.into(), score: x, score_squared: y, corrected: a.1.into() } };
             let _ = worse(&odd, &Sums::default());
             prop_assert_eq!(worse(&Sums::default(), &odd), None);
         }

@@ -41,7 +41,12 @@ pub async fn give(
     let given = take(&house, client, request).await;
     let kind = match &given {
         Ok((_, Given { repeated: true, .. })) => "repeated",
-        Ok((_, Given { changed: true, .. })) => "changed",
+        Ok((
+            _,
+            Given {
+                replaced: Some(_), ..
+            },
+        )) => "changed",
         Ok(_) => "new",
         Err(error) if error.status == StatusCode::TOO_MANY_REQUESTS => "limited",
         Err(error) if error.status.is_server_error() => "failed",
@@ -74,14 +79,13 @@ async fn take(house: &House, client: String, request: Request<Body>) -> Result<(
         .judge(client, completion_id.clone(), judgment.clone(), new_id("fb-"))
         .await
         .map_err(refusal)?;
-    // What is said of an answer first counts: what takes its place says so of no other answer.
-    if let (Some(of), false) = (&given.of, given.changed)
+    // Where the very same was there already, nothing is new.
+    if let Some(of) = &given.of
         && house.primary.runs(&of.digest)
     {
-        let corrected = judgment.correction.is_some();
         house
             .quality
-            .judged(of.adapter.as_deref(), judgment.score, corrected);
+            .judged(of.adapter.as_deref(), judgment.verdict(), given.replaced);
     }
     let Judgment {
         score,

@@ -128,7 +128,7 @@ impl Figures {
             )?,
             score: quality(
                 "sarai_quality_score_sum",
-                "Sum of their first scores, by the adapter's digest.",
+                "Sum of their newest scores, by the adapter's digest.",
             )?,
             corrected: quality(
                 "sarai_quality_corrected",
@@ -216,12 +216,13 @@ impl Figures {
         for Quality { adapter, sums } in adapters {
             let adapter = adapter.as_deref().unwrap_or("none");
             let adapter = adapter.get(..SHORT).unwrap_or(adapter);
+            let newest = sums.newest();
             let values = [
                 count(sums.answers),
                 sums.confidence,
-                count(sums.judged),
-                sums.score,
-                count(sums.corrected),
+                count(newest.judged),
+                newest.score,
+                count(newest.corrected),
             ];
             for (gauges, value) in all.iter().zip(values) {
                 gauges.with_label_values(&[adapter]).set(value);

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sarai_feedback::Verdict;
 use sarai_wire::birth::FromGateway;
-use sarai_wire::night::{Quality, Sums};
+use sarai_wire::night::{Judgments, Quality, Sums};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::house::House;
 /// Adapters that are told apart, the latest.
 pub const MOST_ADAPTERS: usize = 16;
 /// Least time between two reports.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(10);
 
 /// The sums since the gateway's start. Only what the preferred model said counts: the fallback's answers say nothing of
 /// an adapter.
@@ -37,14 +38,17 @@ impl Ledger {
         });
     }
 
-    /// An answer with this adapter, or none, was judged for the first time.
-    pub fn judged(&self, adapter: Option<&str>, score: f64, corrected: bool) {
-        let score = sound(score);
+    /// An answer with this adapter, or none, was judged; of judgments of one answer the newest counts.
+    pub fn judged(&self, adapter: Option<&str>, said: Verdict, replaced: Option<Verdict>) {
+        let said = one(said);
         self.change(adapter, |sums| {
-            sums.judged += 1;
-            sums.score += score;
-            sums.score_squared += score * score;
-            sums.corrected += u64::from(corrected);
+            sums.judged += said.judged;
+            sums.score += said.score;
+            sums.score_squared += said.score_squared;
+            sums.corrected += said.corrected;
+            if let Some(replaced) = replaced {
+                sums.replaced = sums.replaced.and(one(replaced));
+            }
         });
     }
 
@@ -71,6 +75,17 @@ impl Ledger {
     }
 }
 
+/// The sums of one judgment.
+fn one(Verdict { score, corrected }: Verdict) -> Judgments {
+    let score = sound(score);
+    Judgments {
+        judged: 1,
+        score,
+        score_squared: score * score,
+        corrected: corrected.into(),
+    }
+}
+
 /// A number from 0 to 1; what is none is the worst.
 fn sound(number: f64) -> f64 {
     if number.is_nan() {
@@ -80,7 +95,7 @@ fn sound(number: f64) -> f64 {
     }
 }
 
-/// Tells `told` of the sums whenever they moved: at once, but never within a minute of the last time.
+/// Tells `told` of the sums whenever they moved: at once, but never within [`EVERY`] of the last time.
 pub async fn tell(house: Arc<House>, told: UnboundedSender<FromGateway>) {
     tell_of(&house.quality, &told).await;
 }
@@ -107,8 +122,11 @@ mod tests {
         ledger.answered(None, 0.5);
         ledger.answered(Some("a"), 0.25);
         ledger.answered(Some("a"), 7.0);
-        ledger.judged(Some("a"), f64::NAN, true);
-        ledger.judged(Some("a"), 0.5, false);
+        let verdict = |score, corrected| Verdict { score, corrected };
+        ledger.judged(Some("a"), verdict(f64::NAN, true), None);
+        ledger.judged(Some("a"), verdict(0.5, false), None);
+        // The first of them is judged anew.
+        ledger.judged(Some("a"), verdict(0.75, false), Some(verdict(f64::NAN, true)));
         let sums = ledger.sums();
         assert_eq!(
             sums[0],
@@ -130,13 +148,20 @@ mod tests {
                     answers: 2,
                     confidence: 1.25,
                     confidence_squared: 1.0625,
-                    judged: 2,
-                    score: 0.5,
-                    score_squared: 0.25,
+                    judged: 3,
+                    score: 1.25,
+                    score_squared: 0.8125,
                     corrected: 1,
+                    replaced: Judgments {
+                        judged: 1,
+                        corrected: 1,
+                        ..Judgments::default()
+                    },
                 },
             }
         );
+        let newest = sums[1].sums.newest();
+        assert_eq!((newest.judged, newest.score, newest.corrected), (2, 1.25, 0));
     }
 
     #[test]
@@ -145,7 +170,11 @@ mod tests {
         for n in 0..MOST_ADAPTERS {
             ledger.answered(Some(&n.to_string()), 1.0);
         }
-        ledger.judged(Some("0"), 1.0, false);
+        let verdict = Verdict {
+            score: 1.0,
+            corrected: false,
+        };
+        ledger.judged(Some("0"), verdict, None);
         ledger.answered(None, 1.0);
         let names: Vec<_> = ledger.sums().into_iter().map(|sums| sums.adapter).collect();
         assert_eq!(names.len(), MOST_ADAPTERS);
@@ -154,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_told_at_once_then_once_a_minute_and_only_when_it_moved() {
+    async fn it_is_told_at_once_then_now_and_then_and_only_when_it_moved() {
         let ledger = Arc::new(Ledger::default());
         let (to, mut told) = tokio::sync::mpsc::unbounded_channel();
         let of_task = Arc::clone(&ledger);
@@ -169,7 +198,7 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         for _ in 0..5 {
             ledger.answered(None, 1.0);
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(EVERY / 12).await;
         }
         assert!(told.try_recv().is_err());
         assert_eq!(answers(told.recv().await), 6);

@@ -13,7 +13,7 @@ use sarai_wire::birth::{FromGateway, ToGateway};
 use sarai_wire::engine::FinishReason;
 use sarai_wire::feedback::{FeedbackSettings, FeedbackStart};
 use sarai_wire::night::{
-    MeasureAnswer, MeasureOrder, Measured, NightCounts, NightEnd, NightNotice, NightStage, Quality,
+    Judgments, MeasureAnswer, MeasureOrder, Measured, NightCounts, NightEnd, NightNotice, NightStage, Quality,
 };
 use sarai_wire::training::Progress;
 use serde_json::json;
@@ -394,40 +394,49 @@ fn how_answers_go_is_told_by_adapter_after_an_answer_and_after_a_judgment() {
     };
     give(&first, json!({"score": 0.5}));
     give(&second, json!({"score": 0.25, "correction": "Lyon."}));
-    // The same again, and another in its place, are no answers more.
+    // The same again, and another in its place, are no answers more; the newest counts.
     give(&second, json!({"score": 0.25, "correction": "Lyon."}));
-    give(&second, json!({"score": 1}));
-    let metrics = world.client.get("/metrics").text();
-    for line in [
-        "sarai_quality_answers{adapter=\"none\"} 1",
+    let lines = |wanted: &[&str]| {
+        let metrics = world.client.get("/metrics").text();
+        for line in wanted {
+            assert!(metrics.lines().any(|had| had == *line), "{line} in {metrics}");
+        }
+    };
+    lines(&[
+        "sarai_quality_judged{adapter=\"adadadadadad\"} 1",
         "sarai_quality_score_sum{adapter=\"adadadadadad\"} 0.25",
         "sarai_quality_corrected{adapter=\"adadadadadad\"} 1",
-    ] {
-        assert!(metrics.lines().any(|had| had == line), "{line} in {metrics}");
-    }
-    // Its minute has not passed, but the gateway ends: nothing is lost.
+    ]);
+    give(&second, json!({"score": 1}));
+    lines(&[
+        "sarai_quality_answers{adapter=\"none\"} 1",
+        "sarai_quality_judged{adapter=\"adadadadadad\"} 1",
+        "sarai_quality_score_sum{adapter=\"adadadadadad\"} 1",
+        "sarai_quality_corrected{adapter=\"adadadadadad\"} 0",
+    ]);
+    // Its time has not come, but the gateway ends: nothing is lost.
     world.gateway.say(&ToGateway::Stop);
     let mut last = Vec::new();
     while let Some(adapters) = world.gateway.hear_quality() {
         last = adapters;
     }
     assert!(world.gateway.wait(Duration::from_secs(20)).success());
+    let newest = |score: f64| Judgments {
+        judged: 1,
+        score,
+        score_squared: score * score,
+        corrected: 0,
+    };
     let judged = |quality: &Quality| {
         (
             quality.adapter.clone(),
             quality.sums.answers,
-            quality.sums.judged,
-            quality.sums.score,
-            quality.sums.score_squared,
-            quality.sums.corrected,
+            quality.sums.newest(),
         )
     };
     let judged: Vec<_> = last.iter().map(judged).collect();
     assert_eq!(
         judged,
-        [
-            (None, 1, 1, 0.5, 0.25, 0),
-            (Some(adapter.digest), 1, 1, 0.25, 0.0625, 1)
-        ]
+        [(None, 1, newest(0.5)), (Some(adapter.digest), 1, newest(1.0))]
     );
 }
