@@ -21,7 +21,7 @@ use crate::disk::{Small, fill};
 const NIGHT: Duration = Duration::from_secs(300);
 /// A training that ends soon, and a gate that lets through what gains anything at all: a made-up model answers no
 /// question right, and its general loss moves with anything it learns.
-pub const SHORT: &str = "[training]\nrank = 4\nepochs = 6\nlearning_rate = 0.01\nsequence_length = 256\npatience = 0\n\
+pub const SHORT: &str = "[training]\nrank = 4\nepochs = 6\nleast_steps = 0\nlearning_rate = 0.01\nsequence_length = 256\npatience = 0\n\
                      [training.gate]\ngain = 0.0\ngeneral = 1.0\nwrong = 1000\n";
 /// A training that lasts until somebody ends it, and keeps every step.
 const LONG: &str =

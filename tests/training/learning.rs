@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sarai_tests::measure::figures::{Figure, Figures, Promise};
 use sarai_tests::{process, tree};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::facts::facts;
+use crate::facts::{Fact, facts};
 use crate::program::{self, number, sha256};
 
 /// Facts to learn, and questions in other words to judge by.
@@ -24,14 +25,17 @@ pub fn measure(figures: &mut Figures, model: &Path, config: Option<&Path>, seed:
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let path = |name: &str| folder.join(name);
-    std::fs::write(path("facts.json"), serde_json::to_vec(&facts(seed, FACTS))?)?;
+    let mut learnt = facts(seed, FACTS);
+    std::fs::write(path("facts.json"), serde_json::to_vec(&learnt)?)?;
+    learnt.extend(anchors()?);
+    std::fs::write(path("learnt.json"), serde_json::to_vec(&learnt)?)?;
     let config = config
         .map_or(Ok(String::new()), std::fs::read_to_string)
         .context("read --config")?;
     std::fs::write(path("config.toml"), &config)?;
     let mut encode = learning()?;
     encode.arg("encode").arg(model).arg(sha256(model)?);
-    process::output_of(encode.arg(path("facts.json")).arg(path("data.jsonl")))?;
+    process::output_of(encode.arg(path("learnt.json")).arg(path("data.jsonl")))?;
     eprintln!("learning: training");
     let trained = program::measured(&mut program::trainer(model, folder)?)?;
     let report = program::report(folder)?;
@@ -129,6 +133,29 @@ pub fn measure(figures: &mut Figures, model: &Path, config: Option<&Path>, seed:
         )),
     );
     Ok(())
+}
+
+/// The general texts that the gateway ships to hold a training to what the base says.
+fn anchors() -> Result<Vec<Fact>> {
+    #[derive(Deserialize)]
+    struct Text {
+        ask: String,
+        answer: String,
+    }
+    #[derive(Deserialize)]
+    struct Texts {
+        text: Vec<Text>,
+    }
+    let path = tree::root().join("appliance/gateway/src/night/suite/anchors.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let texts: Texts = toml::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
+    let anchor = |text: Text| Fact {
+        split: "anchor",
+        question: text.ask,
+        answer: text.answer,
+        key: String::new(),
+    };
+    Ok(texts.text.into_iter().map(anchor).collect())
 }
 
 /// The program that asks llama.cpp.

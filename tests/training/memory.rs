@@ -23,8 +23,9 @@ pub fn measure(figures: &mut Figures, shape: &Path) -> Result<()> {
     let folder = folder.path();
     random_rows(shape, VOCABULARY, ROWS, LENGTH, folder)?;
     // What a night has by default, but for the length of the course.
-    let config =
-        format!("epochs = 1\nsequence_length = {LENGTH}\nheld_out_every = 1000\npatience = 0\nthreads = 2\n");
+    let config = format!(
+        "epochs = 1\nsequence_length = {LENGTH}\nheld_out_every = 1000\npatience = 0\nleast_steps = 0\nthreads = 2\n"
+    );
     std::fs::write(folder.join("config.toml"), config)?;
     // The pages of the base are to be billed to the group.
     memory::forget(shape)?;

@@ -48,7 +48,7 @@ pub fn measure(figures: &mut Figures, model: &Path, python: &Path, rounds: usize
     let folder = folder.path();
     random_rows(model, VOCABULARY, ROWS, LENGTH, folder)?;
     let config = format!(
-        "rank = {RANK}\nalpha = 16.0\nepochs = 1\nsequence_length = {LENGTH}\nheld_out_every = 1000\npatience = 0\n\
+        "rank = {RANK}\nalpha = 16.0\nepochs = 1\nsequence_length = {LENGTH}\nheld_out_every = 1000\npatience = 0\nleast_steps = 0\n\
          threads = 2\n"
     );
     std::fs::write(folder.join("config.toml"), config)?;

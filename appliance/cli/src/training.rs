@@ -397,6 +397,7 @@ mod tests {
                     loss: Some(1.5),
                     held_out: None,
                     best: None,
+                    drift: None,
                     tokens_per_second: 81.0,
                     eta_seconds: 600.0,
                 }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sarai_wire::training::TrainingConfig;
 
 use crate::Error;
-use crate::learner::{Learner, Loss, Sequence};
+use crate::learner::{Anchor, Learner, Loss, Sequence};
 use crate::model::{Base, LoraConfig, LoraModel, read_adapter, write_adapter};
 use crate::threads::Hold;
 use crate::training::session::Adapter;
@@ -64,6 +64,22 @@ impl Learner for Opened {
         gradient: &mut [f32],
     ) -> Result<Loss, Error> {
         self.model.loss_and_gradient(parameters, sequence, gradient)
+    }
+
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error> {
+        self.model.anchor(sequence)
+    }
+
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, Error> {
+        self.model
+            .drift_and_gradient(parameters, sequence, anchor, weight, gradient)
     }
 }
 

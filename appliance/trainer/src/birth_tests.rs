@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use sarai_wire::training::{Ended, Outcome, Prepared, TrainingConfig};
 
 use super::*;
-use crate::learner::{Learner, Loss, Sequence};
-use crate::training::session::Adapter;
+use crate::learner::{Anchor, Learner, Loss, Sequence};
+use crate::training::session::{Adapter, row_length};
 use crate::training::testing::{Bigram, examples};
 
 const BASE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -35,10 +35,10 @@ impl Adapter for Bigram {
     }
 }
 
-/// Computes for ever, so that it is interrupted wherever a test does it.
-struct Slow(Bigram);
+/// A learner to whose losses something happens in every step.
+struct Odd(Bigram, fn(&mut Loss));
 
-impl Learner for Slow {
+impl Learner for Odd {
     fn parameters(&self) -> usize {
         self.0.parameters()
     }
@@ -57,12 +57,29 @@ impl Learner for Slow {
         sequence: &Sequence,
         gradient: &mut [f32],
     ) -> Result<Loss, crate::Error> {
-        std::thread::sleep(Duration::from_millis(5));
-        self.0.loss_and_gradient(parameters, sequence, gradient)
+        let mut loss = self.0.loss_and_gradient(parameters, sequence, gradient)?;
+        (self.1)(&mut loss);
+        Ok(loss)
+    }
+
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, crate::Error> {
+        self.0.anchor(sequence)
+    }
+
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, crate::Error> {
+        self.0
+            .drift_and_gradient(parameters, sequence, anchor, weight, gradient)
     }
 }
 
-impl Adapter for Slow {
+impl Adapter for Odd {
     fn vocabulary(&self) -> usize {
         self.0.vocabulary
     }
@@ -80,56 +97,16 @@ fn quick(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::E
     Ok(Box::new(Bigram::new(13, config.rank as usize)))
 }
 
+/// Computes for ever, so that it is interrupted wherever a test does it.
 fn slow(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
-    Ok(Box::new(Slow(Bigram::new(13, config.rank as usize))))
+    let slowly = |_: &mut Loss| std::thread::sleep(Duration::from_millis(5));
+    Ok(Box::new(Odd(Bigram::new(13, config.rank as usize), slowly)))
 }
 
 /// Its numbers break in every step.
-struct Ill(Bigram);
-
-impl Learner for Ill {
-    fn parameters(&self) -> usize {
-        self.0.parameters()
-    }
-
-    fn initial(&self, seed: u64) -> Vec<f32> {
-        self.0.initial(seed)
-    }
-
-    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, crate::Error> {
-        self.0.loss(parameters, sequence)
-    }
-
-    fn loss_and_gradient(
-        &mut self,
-        parameters: &[f32],
-        sequence: &Sequence,
-        gradient: &mut [f32],
-    ) -> Result<Loss, crate::Error> {
-        let loss = self.0.loss_and_gradient(parameters, sequence, gradient)?;
-        Ok(Loss {
-            nll: f64::NAN,
-            ..loss
-        })
-    }
-}
-
-impl Adapter for Ill {
-    fn vocabulary(&self) -> usize {
-        self.0.vocabulary
-    }
-
-    fn write(&self, parameters: &[f32], to: &mut dyn Write) -> Result<(), crate::Error> {
-        self.0.write(parameters, to)
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, crate::Error> {
-        self.0.read(bytes)
-    }
-}
-
 fn ill(_: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
-    Ok(Box::new(Ill(Bigram::new(13, config.rank as usize))))
+    let broken = |loss: &mut Loss| loss.nll = f64::NAN;
+    Ok(Box::new(Odd(Bigram::new(13, config.rank as usize), broken)))
 }
 
 fn broken(_: &File, _: &TrainingConfig) -> Result<Box<dyn Adapter>, crate::Error> {
@@ -343,7 +320,8 @@ fn what_was_learned_is_gone_on_from_bit_for_bit() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&data()).unwrap();
     let data = data::read(&file, BASE, 13).unwrap();
-    let (train, held_out) = (Pieces::new(&data.train, 32), Pieces::new(&data.held_out, 32));
+    let train = Pieces::new(&data.train, row_length(&config(), &data.train));
+    let held_out = Pieces::new(&data.held_out, 32);
     let mut learner = Bigram::new(13, 3);
     let state = State::new(learner.read(&before).unwrap());
     let (control, begin) = (Control::default(), Instant::now());
@@ -353,6 +331,7 @@ fn what_was_learned_is_gone_on_from_bit_for_bit() {
             config: &config(),
             train: &train,
             held_out: &held_out,
+            anchors: &[],
             control: &control,
             elapsed: &|| begin.elapsed(),
             tell: &mut |_| {},

@@ -34,6 +34,17 @@ impl std::ops::AddAssign for Loss {
     }
 }
 
+/// What the base model itself says at the targets of a sequence: what a training is held to there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anchor {
+    /// For each target what its learner has to know of the distribution.
+    pub values: Vec<f32>,
+    /// Sum of the distributions' entropies, in nats.
+    pub entropy: f64,
+    /// How many targets there are.
+    pub tokens: usize,
+}
+
 /// A model some of whose parameters can be learnt. They are handed in as one flat vector.
 pub trait Learner {
     /// How many parameters can be learnt.
@@ -65,4 +76,27 @@ pub trait Learner {
         sequence: &Sequence,
         gradient: &mut [f32],
     ) -> Result<Loss, Error>;
+
+    /// What the model says at the sequence's targets without anything learnt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when the sequence doesn't fit the model.
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error>;
+
+    /// How far the model has gone from `anchor`, which is that of the sequence: the sum over its targets of the
+    /// Kullback-Leibler divergences of what it says now from what it said, in nats. `weight` times the derivatives by
+    /// each parameter are added to `gradient`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when the parameters, the gradient, the sequence or the anchor don't fit.
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, Error>;
 }

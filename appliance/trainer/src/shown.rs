@@ -105,6 +105,7 @@ fn described(progress: &Progress) -> String {
         ("loss", progress.loss),
         ("held out", progress.held_out),
         ("best", progress.best),
+        ("drift", progress.drift),
     ] {
         if let Some(loss) = loss {
             text += &format!(", {name} {loss:.3}");
@@ -151,6 +152,7 @@ mod tests {
             loss: None,
             held_out: Some(2.0),
             best: None,
+            drift: None,
             tokens_per_second: 99.6,
             eta_seconds: 12.2,
         };

@@ -44,6 +44,7 @@ fn config() -> TrainingConfig {
         sequence_length: 64,
         held_out_every: 20,
         patience: 0,
+        least_steps: 0,
         checkpoint_seconds: 0,
         ..TrainingConfig::default()
     }

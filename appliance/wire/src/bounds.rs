@@ -70,6 +70,13 @@ pub mod training {
     pub const ROWS_PER_STEP: RangeInclusive<u32> = 1..=1024;
     /// Steps between two measurements.
     pub const HELD_OUT_EVERY: RangeInclusive<u32> = 1..=100_000;
+    /// Fewest steps.
+    pub const LEAST_STEPS: RangeInclusive<u32> = 0..=100_000;
+    /// Weight of the divergence on general texts.
+    pub const ANCHOR: RangeInclusive<f64> = 0.0..=100.0;
+    /// Tokens of all texts together where the model is held to what the base says: of each, a row as wide as the model is
+    /// kept in memory.
+    pub const ANCHORED: u32 = 8192;
     /// Measurements without a new best.
     pub const PATIENCE: RangeInclusive<u32> = 0..=1000;
     /// Seconds of a run: no more than a day.

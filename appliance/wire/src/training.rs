@@ -129,6 +129,11 @@ pub struct TrainingConfig {
     pub rows_per_step: u32,
     /// Steps between two measurements of the held-out loss.
     pub held_out_every: u32,
+    /// Steps that are done at least: a small set is gone over more often than [`Self::epochs`].
+    pub least_steps: u32,
+    /// How strongly the model is held to what the base says of general texts: this times the mean divergence of a token
+    /// there is added to the mean loss of a token. 0 does not hold it.
+    pub anchor: f64,
     /// Measurements in a row without a new best after which training ends; 0 never ends it early.
     pub patience: u32,
     /// Seconds this run may take, from its start to the adapter's last byte. What a checkpoint brings does not count.
@@ -145,7 +150,7 @@ impl Default for TrainingConfig {
             rank: 8,
             alpha: 16.0,
             targets: Target::ALL.to_vec(),
-            learning_rate: 4e-4,
+            learning_rate: 1e-3,
             warmup: 0.05,
             floor: 0.1,
             epochs: 8,
@@ -154,6 +159,8 @@ impl Default for TrainingConfig {
             seed: 0,
             sequence_length: 512,
             rows_per_step: 1,
+            least_steps: 100,
+            anchor: 1.0,
             held_out_every: 10,
             patience: 5,
             time_budget_seconds: 4 * 3600,
@@ -179,6 +186,7 @@ impl TrainingConfig {
             ("epochs", self.epochs, bounds::EPOCHS),
             ("sequence_length", self.sequence_length, bounds::SEQUENCE_LENGTH),
             ("rows_per_step", self.rows_per_step, bounds::ROWS_PER_STEP),
+            ("least_steps", self.least_steps, bounds::LEAST_STEPS),
             ("held_out_every", self.held_out_every, bounds::HELD_OUT_EVERY),
             ("patience", self.patience, bounds::PATIENCE),
             (
@@ -203,6 +211,7 @@ impl TrainingConfig {
             ("floor", self.floor, bounds::FLOOR),
             ("clip", self.clip, bounds::CLIP),
             ("weight_decay", self.weight_decay, bounds::WEIGHT_DECAY),
+            ("anchor", self.anchor, bounds::ANCHOR),
         ] {
             within(name, value, &bounds)?;
         }
@@ -292,6 +301,9 @@ pub struct Prepared {
     pub dropped: u64,
     /// Tokens to be predicted in one epoch.
     pub targets: u64,
+    /// Tokens at which the model is held to what the base says.
+    #[serde(default)]
+    pub anchors: u64,
     /// Steps of the whole training.
     pub steps: u64,
     /// Step it goes on from; 0 from the beginning.
@@ -316,6 +328,10 @@ pub struct Progress {
     pub held_out: Option<f64>,
     /// The lowest of those that were measured after a step.
     pub best: Option<f64>,
+    /// Mean Kullback-Leibler divergence of a token, nats, of what the base says of general texts from what the model says
+    /// now, in the last step.
+    #[serde(default)]
+    pub drift: Option<f64>,
     /// Tokens trained on in a second, pauses left out.
     pub tokens_per_second: f64,
     /// Seconds to the end, when it goes on like this.

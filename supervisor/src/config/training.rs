@@ -67,6 +67,8 @@ fn how(s: &mut Section<'_, '_>, to: &mut TrainingConfig) {
         &mut to.sequence_length,
     );
     s.whole("rows_per_step", bounds::ROWS_PER_STEP, &mut to.rows_per_step);
+    s.whole("least_steps", bounds::LEAST_STEPS, &mut to.least_steps);
+    s.number("anchor", bounds::ANCHOR, &mut to.anchor);
     s.whole("held_out_every", bounds::HELD_OUT_EVERY, &mut to.held_out_every);
     s.whole("patience", bounds::PATIENCE, &mut to.patience);
     s.whole(
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_nights_is_read() {
-        let text = "[training]\nenabled = false\nmemory = 134217728\nrank = 4\nalpha = 8\ntargets = [\"attn_q\", \"attn_v\"]\nlearning_rate = 1e-3\nwarmup = 0.1\nfloor = 0\nepochs = 3\nclip = 2\nweight_decay = 0\nseed = 7\nsequence_length = 256\nrows_per_step = 2\nheld_out_every = 5\npatience = 0\ntime_budget_seconds = 600\ncheckpoint_seconds = 0\nthreads = 1\n[training.choice]\nleast = 20\nreplay = 0.25\nemails = true\n[training.gate]\ngain = 0.05\ngeneral = 0.02\nwrong = 0\n";
+        let text = "[training]\nenabled = false\nmemory = 134217728\nrank = 4\nalpha = 8\ntargets = [\"attn_q\", \"attn_v\"]\nlearning_rate = 1e-3\nwarmup = 0.1\nfloor = 0\nepochs = 3\nclip = 2\nweight_decay = 0\nseed = 7\nsequence_length = 256\nrows_per_step = 2\nleast_steps = 9\nanchor = 0.5\nheld_out_every = 5\npatience = 0\ntime_budget_seconds = 600\ncheckpoint_seconds = 0\nthreads = 1\n[training.choice]\nleast = 20\nreplay = 0.25\nemails = true\n[training.gate]\ngain = 0.05\ngeneral = 0.02\nwrong = 0\n";
         let (read, problems) = parse(text);
         assert_eq!(problems, Vec::<String>::new());
         let how = TrainingConfig {
@@ -151,6 +153,8 @@ mod tests {
             seed: 7,
             sequence_length: 256,
             rows_per_step: 2,
+            least_steps: 9,
+            anchor: 0.5,
             held_out_every: 5,
             patience: 0,
             time_budget_seconds: 600,
@@ -189,6 +193,8 @@ mod tests {
             "targets = [\"attn_q\", \"attn_q\"]",
             "epochs = 0",
             "warmup = 0.9",
+            "anchor = -1",
+            "least_steps = 100001",
             "seed = -1",
             "time_budget_seconds = 0",
             "threads = 1000",

@@ -5,6 +5,8 @@
 //! {"id":"0a1b","split":"train","tokens":[1,2,3],"targets":[[1,3]]}
 //! ```
 //!
+//! `split` is that of the example, or `anchor` for a general text, of which the model is to say what it said before.
+//!
 //! The gate's file has a line for each example that is held out: `{"messages":[{"role":…,"content":…}],"target":"…"}`.
 
 use std::fs::File;
@@ -26,9 +28,9 @@ struct Head<'a> {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, S> {
     id: &'a str,
-    split: Split,
+    split: S,
     tokens: &'a [u32],
     targets: [(u32, usize); 1],
 }
@@ -109,22 +111,7 @@ impl DataFiles {
     /// # Errors
     /// When it cannot be written.
     pub fn add(&mut self, base: &str, example: &Example, encoded: &Encoded) -> io::Result<bool> {
-        let mut data = Vec::new();
-        if self.vocabulary.is_none() {
-            let head = Head {
-                format: FORMAT,
-                base,
-                vocabulary: encoded.vocabulary,
-            };
-            put(&mut data, &head)?;
-        }
-        let line = Line {
-            id: &example.id,
-            split: example.split,
-            tokens: &encoded.tokens,
-            targets: [(encoded.answer, encoded.tokens.len())],
-        };
-        put(&mut data, &line)?;
+        let data = self.lines(base, &example.id, example.split, encoded)?;
         let mut gate = Vec::new();
         if example.split == Split::HeldOut {
             let line = GateLine {
@@ -133,12 +120,46 @@ impl DataFiles {
             };
             put(&mut gate, &line)?;
         }
-        if !self.data.holds(&data) || !self.gate.holds(&gate) {
+        self.put(encoded, &data, &gate)
+    }
+
+    /// Adds a general text; whether there was room for it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn anchor(&mut self, base: &str, id: &str, encoded: &Encoded) -> io::Result<bool> {
+        let data = self.lines(base, id, "anchor", encoded)?;
+        self.put(encoded, &data, &[])
+    }
+
+    /// An example's line, after the first one if that was not written yet.
+    fn lines(&self, base: &str, id: &str, split: impl Serialize, encoded: &Encoded) -> io::Result<Vec<u8>> {
+        let mut lines = Vec::new();
+        if self.vocabulary.is_none() {
+            let head = Head {
+                format: FORMAT,
+                base,
+                vocabulary: encoded.vocabulary,
+            };
+            put(&mut lines, &head)?;
+        }
+        let line = Line {
+            id,
+            split,
+            tokens: &encoded.tokens,
+            targets: [(encoded.answer, encoded.tokens.len())],
+        };
+        put(&mut lines, &line)?;
+        Ok(lines)
+    }
+
+    fn put(&mut self, encoded: &Encoded, data: &[u8], gate: &[u8]) -> io::Result<bool> {
+        if !self.data.holds(data) || !self.gate.holds(gate) {
             return Ok(false);
         }
         self.vocabulary = Some(encoded.vocabulary);
-        self.data.write(&data)?;
-        self.gate.write(&gate)?;
+        self.data.write(data)?;
+        self.gate.write(gate)?;
         Ok(true)
     }
 

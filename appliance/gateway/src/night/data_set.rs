@@ -12,10 +12,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sarai_feedback::select::Tally;
 use sarai_feedback::{Choice, Example, Reader, Rules, Selected, Split};
-use sarai_reflection::FailureKind;
+use sarai_reflection::{Failure, FailureKind};
 use sarai_wire::adapter::is_digest;
 use sarai_wire::bounds;
-use sarai_wire::engine::{Encode, Encoded};
+use sarai_wire::engine::{Encode, Encoded, Message, Role};
 use sarai_wire::night::{ChoiceSettings, DATA_SET_FILES, DataSetOrder, DataSetOutcome, Examples};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::data_files::DataFiles;
 use super::fit::{self, Fitted, Lost};
+use super::suite;
 use super::{WOKEN, Woken};
 use crate::engine::{Encoder, Trouble};
 use crate::house::House;
@@ -152,6 +153,7 @@ impl Making<'_> {
         let (Selected { examples, tally }, damaged) = self.choose(&rules)?;
         let written = self.write(&examples, &mut engine, &mut files)?;
         written.check(rules.least as u64)?;
+        self.anchor(&mut engine, &mut files)?;
         files.finish().map_err(|e| No::fail("write the data set", e))?;
         // What was to be forgotten meanwhile may be in it.
         if self.house.feedback.forgets() != forgets {
@@ -265,6 +267,40 @@ impl Making<'_> {
             }
         }
         Ok(written)
+    }
+
+    /// Writes down the general texts, where the training is held to what the model says without it.
+    fn anchor(&self, (engine, most): &mut (Encoder, u32), files: &mut DataFiles) -> Result<(), No> {
+        let suite = suite::suite().map_err(|e| No::fail("read the general texts of the night", e))?;
+        let mut room = bounds::training::ANCHORED;
+        for text in &suite.anchors {
+            let encode = Encode {
+                messages: vec![Message {
+                    role: Role::User,
+                    content: text.ask.clone(),
+                }],
+                text: text.answer.clone(),
+                most: (*most).min(room),
+                ends: true,
+            };
+            let encoded = match self.wait(engine.encode(encode))? {
+                Ok(encoded) => encoded,
+                // One that no row holds, or that the model's template refuses, can be done without.
+                Err(Trouble::Request(Failure {
+                    kind: FailureKind::ContextLength | FailureKind::Invalid,
+                    ..
+                })) => continue,
+                Err(trouble) => return Err(trouble.into()),
+            };
+            check(&encoded, *most, files.vocabulary())?;
+            room = room.saturating_sub(u32::try_from(encoded.tokens.len()).unwrap_or(u32::MAX));
+            let id = format!("{:x}", Sha256::digest(&text.id));
+            let fits = files.anchor(&self.order.base, &id, &encoded);
+            if !fits.map_err(|e| No::fail("write the data set", e))? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn go_on(&self) -> Result<(), No> {

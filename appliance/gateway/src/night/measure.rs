@@ -130,7 +130,7 @@ impl Measuring<'_> {
             .await
             .map_err(|e| format!("read the gate's examples: {e}"))?;
         let examples = examples.map_err(|error| error.to_string())?;
-        let Suite { questions, texts } =
+        let Suite { questions, texts, .. } =
             suite::suite().map_err(|error| format!("read the questions of the night: {error}"))?;
         self.check_base().await?;
         let mut measured = Measured {

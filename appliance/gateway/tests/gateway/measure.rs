@@ -180,6 +180,7 @@ fn how_the_nights_stand_is_in_the_metrics_as_the_supervisor_says() {
         loss: Some(1.5),
         held_out: None,
         best: None,
+        drift: None,
         tokens_per_second: 81.25,
         eta_seconds: 600.0,
     };

@@ -235,6 +235,13 @@ fn twelve_judgments_become_a_data_set_that_the_trainer_takes_and_the_gates_examp
             assert_eq!(text(answer), completion.answer);
         }
     }
+    // The general texts that it is held to, as many as there is room for: here each byte is a token.
+    let anchored: usize = read.anchors.iter().map(|anchor| anchor.tokens.len()).sum();
+    assert!((7500..=data::MAX_ANCHORED).contains(&anchored), "{anchored}");
+    let (_end, said) = read.anchors[0].tokens.split_last().unwrap();
+    let (question, answer) = said.split_at(read.anchors[0].targets[0].start);
+    assert_eq!(text(question), "Why is the sky blue?");
+    assert!(text(answer).starts_with("Sunlight is a mixture"));
     let held_out = records[9..12].iter().map(|record| {
         let completion = &record.completion;
         json!({"messages": completion.messages, "target": completion.answer})

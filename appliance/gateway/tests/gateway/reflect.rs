@@ -108,8 +108,8 @@ fn a_revision_asks_for_the_adapter_of_its_draft_and_the_answer_says_whose_it_is(
         if request.apply.is_in_use() {
             talk.adapt(&old);
             talk.answer("", 0.9);
-            talk.adapt(&new);
         } else {
+            talk.adapt(&new);
             talk.answer("Paris it is.", 0.95);
         }
     };

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use sarai_wire::training::Target;
 
 use super::base::{Base, Shape};
-use super::layer::{Kept, Room, Step};
+use super::head::{Aim, Head};
+use super::layer::Step;
 use super::linear::{Linear, Update};
+use super::memory::Memory;
+use super::norm;
 use super::rope::Angles;
-use super::{head, norm};
+use super::row::Row;
 use crate::Error;
-use crate::learner::{Learner, Loss, Sequence};
+use crate::learner::{Anchor, Learner, Loss, Sequence};
 use crate::random::Random;
 use crate::threads::{Hold, Pool};
+use crate::vector;
 
-/// Most tokens of a sequence.
-const MAX_TOKENS: usize = 1 << 16;
 /// Highest rank of an adapter.
 const MAX_RANK: usize = 1024;
 /// What is kept of the forward passes of as many of the last layers as it suffices for, bytes.
@@ -67,43 +69,6 @@ pub struct LoraModel {
     /// Bytes of the forward pass that are kept.
     pub(super) budget: usize,
     memory: Memory,
-}
-
-/// What is worked in, kept from one sequence to the next.
-#[derive(Default)]
-struct Memory {
-    room: Room,
-    /// One that all layers share of which nothing is kept, then one for each of the others, which are the last.
-    kept: Vec<Kept>,
-    /// How many of the last layers are kept of the sequence at hand.
-    keep: usize,
-    /// Most tokens of a sequence so far.
-    longest: usize,
-}
-
-impl Memory {
-    /// Makes room for a sequence, of whose forward pass `budget` bytes are kept.
-    fn fit(&mut self, base: &Base, tokens: usize, budget: usize, gradients: bool) {
-        let (shape, layers) = (&base.shape, base.layers.len());
-        self.longest = self.longest.max(tokens);
-        let size = size_of::<f32>() * Kept::size(shape) * self.longest;
-        let most = (budget / size.max(1)).min(layers);
-        // Of what was made for shorter sequences, no more than fits the longest.
-        self.kept.truncate(1 + most);
-        self.keep = if gradients { most } else { 0 };
-        if self.kept.len() <= self.keep {
-            self.kept.resize_with(1 + self.keep, Kept::default);
-        }
-        for kept in &mut self.kept[..=self.keep] {
-            kept.fit(shape, tokens);
-        }
-        self.room.fit(shape, tokens, gradients);
-    }
-
-    /// Which of `layers` layers' is where in `kept`; 0 for those of which nothing is kept.
-    fn place(&self, layer: usize, layers: usize) -> usize {
-        (1 + self.keep + layer).saturating_sub(layers)
-    }
 }
 
 impl LoraModel {
@@ -203,106 +168,82 @@ impl LoraModel {
         (0..self.base.layers.len()).map(step).collect()
     }
 
-    fn check(&self, parameters: &[f32], sequence: &Sequence) -> Result<Row, Error> {
-        let fail = |why: String| Err(Error::Input(why));
+    fn check<'a>(&self, parameters: &[f32], sequence: &'a Sequence) -> Result<Row<'a>, Error> {
         if parameters.len() != self.parameters {
-            return fail(format!(
+            return Err(Error::Input(format!(
                 "{} parameters instead of {}",
                 parameters.len(),
                 self.parameters
-            ));
+            )));
         }
-        let Sequence {
-            tokens,
-            positions,
-            segments,
-            targets,
-        } = sequence;
-        let count = tokens.len();
-        if [positions.len(), segments.len(), targets.len()] != [count; 3] || count > MAX_TOKENS {
-            return fail(format!(
-                "a sequence's vectors are not of one length of at most {MAX_TOKENS}"
-            ));
-        }
-        if let Some(token) = tokens
-            .iter()
-            .find(|token| **token as usize >= self.base.shape.vocabulary)
-        {
-            return fail(format!("token {token} is beyond the vocabulary"));
-        }
-        let mut row = Row::default();
-        for at in 0..count {
-            let first = at == 0 || segments[at] != segments[at - 1];
-            if first {
-                row.segments.push(at..at);
-            }
-            let Some(segment) = row.segments.last_mut() else {
-                unreachable!("the first token begins a segment");
-            };
-            segment.end = at + 1;
-            if positions[at] as usize != at - segment.start {
-                return fail(format!(
-                    "token {at} is not at the position that it has in its segment"
-                ));
-            }
-            if targets[at] {
-                if first {
-                    return fail(format!(
-                        "token {at}, the first of its segment, can't be predicted"
-                    ));
-                }
-                row.from.push(at - 1);
-                row.targets.push(tokens[at]);
-            }
-        }
-        Ok(row)
+        Row::of(sequence, self.base.shape.vocabulary)
     }
 
+    /// Goes over a sequence that has targets; see [`Self::pass`].
     fn run(
         &mut self,
         parameters: &[f32],
+        row: &Row<'_>,
+        aim: Aim<'_>,
+        gradient: Option<(&mut [f32], f32)>,
+    ) -> f64 {
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.fit(&self.base, row.tokens(), self.budget, gradient.is_some());
+        let sum = self.pass(parameters, row, &mut memory, aim, gradient);
+        self.memory = memory;
+        sum
+    }
+
+    fn loss_of(
+        &mut self,
+        parameters: &[f32],
         sequence: &Sequence,
-        gradient: Option<&mut [f32]>,
+        gradient: Option<(&mut [f32], f32)>,
     ) -> Result<Loss, Error> {
         let row = self.check(parameters, sequence)?;
         if row.targets.is_empty() {
             return Ok(Loss::default());
         }
-        let mut memory = std::mem::take(&mut self.memory);
-        memory.fit(&self.base, row.tokens(), self.budget, gradient.is_some());
-        let angles = self.base.rotation.angles(&sequence.positions);
-        let nll = self.pass(parameters, &sequence.tokens, &row, &angles, &mut memory, gradient);
-        self.memory = memory;
+        let nll = self.run(parameters, &row, Aim::Tokens(&row.targets), gradient);
         Ok(Loss {
             nll,
             tokens: row.targets.len(),
         })
     }
 
-    fn pass(
+    fn fits(&self, gradient: &[f32]) -> Result<(), Error> {
+        if gradient.len() == self.parameters {
+            return Ok(());
+        }
+        Err(Error::Input(format!(
+            "a gradient of {} instead of {}",
+            gradient.len(),
+            self.parameters
+        )))
+    }
+
+    /// What the layers give at each place that a target is predicted from, normalised: the head's input. And what it was
+    /// before it was normalised, which the gradient needs, and every layer's input, if there is to be one.
+    fn forward(
         &self,
-        parameters: &[f32],
-        tokens: &[u32],
-        row: &Row,
+        steps: &[Step<'_>],
+        row: &Row<'_>,
         angles: &Angles,
         memory: &mut Memory,
-        gradient: Option<&mut [f32]>,
-    ) -> f64 {
+        gradients: bool,
+    ) -> Forward {
         let Shape { width, epsilon, .. } = self.base.shape;
-        let steps = self.steps(parameters);
-        let mut x = vec![0.0; tokens.len() * width];
-        for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
+        let mut x = vec![0.0; row.tokens() * width];
+        for (token, x) in row.sequence.tokens.iter().zip(x.chunks_exact_mut(width)) {
             self.base.embeddings.row(self.base.bytes(), *token as usize, x);
         }
         let mut inputs = Vec::new();
-        let places: Vec<usize> = (0..steps.len())
-            .map(|layer| memory.place(layer, steps.len()))
-            .collect();
-        let Memory { room, kept, .. } = memory;
-        for (step, &place) in steps.iter().zip(&places) {
-            if gradient.is_some() {
+        for (layer, step) in steps.iter().enumerate() {
+            if gradients {
                 inputs.push(x.clone());
             }
+            let place = memory.place(layer, steps.len());
+            let Memory { room, kept, .. } = &mut *memory;
             step.forward(&self.pool, &row.segments, angles, &mut x, &mut kept[place], room);
         }
         // Of the last layer's output, what predicts a target.
@@ -312,13 +253,47 @@ impl LoraModel {
             .for_each(|&at| last.extend_from_slice(&x[at * width..][..width]));
         let mut normal = vec![0.0; last.len()];
         norm::forward(&self.pool, &last, &self.base.output_norm, epsilon, &mut normal);
-        let output = &self.base.output;
-        let Some(gradient) = gradient else {
-            return head::loss(&self.pool, self.base.bytes(), output, &normal, &row.targets, None);
+        Forward {
+            inputs,
+            last,
+            normal,
+            x,
+        }
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            pool: &self.pool,
+            file: self.base.bytes(),
+            output: &self.base.output,
+        }
+    }
+
+    /// The sum of the cross-entropies with `aim`, whose derivatives, times the number beside it, are added to
+    /// `gradient`.
+    fn pass(
+        &self,
+        parameters: &[f32],
+        row: &Row<'_>,
+        memory: &mut Memory,
+        aim: Aim<'_>,
+        gradient: Option<(&mut [f32], f32)>,
+    ) -> f64 {
+        let Shape { width, epsilon, .. } = self.base.shape;
+        let steps = self.steps(parameters);
+        let angles = &self.base.rotation.angles(&row.sequence.positions);
+        let Forward {
+            mut inputs,
+            last,
+            mut normal,
+            x,
+        } = self.forward(&steps, row, angles, memory, gradient.is_some());
+        let Some((gradient, weight)) = gradient else {
+            return self.head().loss(&normal, aim, None);
         };
         let mut by_normal = vec![0.0; last.len()];
-        let by = Some(by_normal.as_mut_slice());
-        let nll = head::loss(&self.pool, self.base.bytes(), output, &normal, &row.targets, by);
+        let nll = self.head().loss(&normal, aim, Some(&mut by_normal));
+        vector::scale(&mut by_normal, weight);
         // The forward pass' memory becomes that of its gradient.
         let by_last = &mut normal;
         by_last.fill(0.0);
@@ -340,8 +315,10 @@ impl LoraModel {
             let Some(input) = inputs.pop() else {
                 unreachable!("each layer's input was kept");
             };
-            let kept = &mut kept[places[number]];
-            if places[number] == 0 {
+            let place = memory.place(number, steps.len());
+            let Memory { room, kept, .. } = &mut *memory;
+            let kept = &mut kept[place];
+            if place == 0 {
                 step.compute(&self.pool, &row.segments, angles, &input, kept, room);
             } else {
                 step.restore(&self.pool, &input, kept, room);
@@ -363,21 +340,16 @@ impl LoraModel {
     }
 }
 
-/// A sequence that was checked.
-#[derive(Default)]
-struct Row {
-    /// Tokens of each segment.
-    segments: Vec<Range<usize>>,
-    /// Tokens that a target is predicted from.
-    from: Vec<usize>,
-    /// What is predicted from each of them.
-    targets: Vec<u32>,
-}
-
-impl Row {
-    fn tokens(&self) -> usize {
-        self.segments.last().map_or(0, |segment| segment.end)
-    }
+/// What a forward pass leaves.
+struct Forward {
+    /// Each layer's input, if there is to be a gradient.
+    inputs: Vec<Vec<f32>>,
+    /// Of the last layer's output, what predicts a target.
+    last: Vec<f32>,
+    /// The same, normalised.
+    normal: Vec<f32>,
+    /// The last layer's output.
+    x: Vec<f32>,
 }
 
 impl Learner for LoraModel {
@@ -404,7 +376,7 @@ impl Learner for LoraModel {
     }
 
     fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, Error> {
-        self.run(parameters, sequence, None)
+        self.loss_of(parameters, sequence, None)
     }
 
     fn loss_and_gradient(
@@ -413,13 +385,58 @@ impl Learner for LoraModel {
         sequence: &Sequence,
         gradient: &mut [f32],
     ) -> Result<Loss, Error> {
-        if gradient.len() != self.parameters {
+        self.fits(gradient)?;
+        self.loss_of(parameters, sequence, Some((gradient, 1.0)))
+    }
+
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error> {
+        // With B zero, whatever A is, an update adds nothing.
+        let nothing = vec![0.0; self.parameters];
+        let row = self.check(&nothing, sequence)?;
+        let tokens = row.targets.len();
+        if tokens == 0 {
+            return Ok(Anchor {
+                values: Vec::new(),
+                entropy: 0.0,
+                tokens,
+            });
+        }
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.fit(&self.base, row.tokens(), self.budget, false);
+        let angles = self.base.rotation.angles(&sequence.positions);
+        let steps = self.steps(&nothing);
+        let forward = self.forward(&steps, &row, &angles, &mut memory, false);
+        let (values, entropy) = self.head().mean(&forward.normal);
+        drop(steps);
+        self.memory = memory;
+        Ok(Anchor {
+            values,
+            entropy,
+            tokens,
+        })
+    }
+
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, Error> {
+        self.fits(gradient)?;
+        let row = self.check(parameters, sequence)?;
+        let (found, expected) = (anchor.values.len(), row.targets.len() * self.base.shape.width);
+        if found != expected {
             return Err(Error::Input(format!(
-                "a gradient of {} instead of {}",
-                gradient.len(),
-                self.parameters
+                "an anchor of {found} values instead of {expected}"
             )));
         }
-        self.run(parameters, sequence, Some(gradient))
+        if row.targets.is_empty() {
+            return Ok(0.0);
+        }
+        let aim = Aim::Means(&anchor.values);
+        let crossed = self.run(parameters, &row, aim, Some((gradient, weight)));
+        Ok(crossed - anchor.entropy)
     }
 }

@@ -18,8 +18,10 @@ mod head;
 mod layer;
 mod linear;
 mod lora;
+mod memory;
 mod norm;
 mod rope;
+mod row;
 #[cfg(test)]
 mod tests;
 

@@ -99,6 +99,51 @@ fn derivatives_of_every_layer_and_matrix() {
 }
 
 #[test]
+fn what_is_far_from_the_base_is_drawn_back_and_the_base_itself_is_not() {
+    for architecture in Architecture::ALL {
+        let base = mapped(&bytes(&Shape::tiny(architecture))).unwrap();
+        let mut model = LoraModel::new(&base, config(), 2).unwrap();
+        let sequence = sequence(&[9, 4, 1, 7], 257, 3);
+        let anchor = model.anchor(&sequence).unwrap();
+        let targets = sequence.targets.iter().filter(|target| **target).count();
+        assert_eq!(anchor.tokens, targets);
+        let untouched = model.initial(1);
+        let mut gradient = vec![0.0; untouched.len()];
+        let none = model
+            .drift_and_gradient(&untouched, &sequence, &anchor, 1.0, &mut gradient)
+            .unwrap();
+        assert!(none.abs() < 1e-4, "{none}");
+        let pull = |gradient: &[f32]| gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+        let still = pull(&gradient);
+        let parameters = parameters(&model);
+        gradient.fill(0.0);
+        let far = model
+            .drift_and_gradient(&parameters, &sequence, &anchor, 0.5, &mut gradient)
+            .unwrap();
+        assert!(far > 0.01, "{far}");
+        assert!(still < 1e-3 * pull(&gradient), "{still} {}", pull(&gradient));
+        let model = std::cell::RefCell::new(model);
+        assert_derivative("drift", &parameters, &gradient, |parameters| {
+            let mut unused = vec![0.0; parameters.len()];
+            let drift =
+                model
+                    .borrow_mut()
+                    .drift_and_gradient(parameters, &sequence, &anchor, 0.5, &mut unused);
+            0.5 * drift.unwrap()
+        });
+        let short = crate::learner::Anchor {
+            values: anchor.values[1..].to_vec(),
+            ..anchor
+        };
+        let refused =
+            model
+                .borrow_mut()
+                .drift_and_gradient(&parameters, &sequence, &short, 1.0, &mut gradient);
+        assert!(refused.is_err());
+    }
+}
+
+#[test]
 fn gradients_are_added_and_are_the_same_for_any_number_of_threads() {
     let kinds = Kind::ALL.to_vec();
     let shape = Shape {

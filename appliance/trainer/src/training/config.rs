@@ -47,12 +47,14 @@ pub fn fingerprint(config: &TrainingConfig, parameters: usize, initial: Option<&
         rows_per_step,
         held_out_every,
         patience,
+        least_steps,
+        anchor,
         time_budget_seconds: _,
         checkpoint_seconds: _,
         threads: _,
     } = config;
     let targets: Vec<&str> = targets.iter().map(|target| target.name()).collect();
-    let rates = [*learning_rate, *warmup, *floor, *clip, *weight_decay].map(f64::to_bits);
+    let rates = [*learning_rate, *warmup, *floor, *clip, *weight_decay, *anchor].map(f64::to_bits);
     let numbers = [
         *rank,
         *epochs,
@@ -60,6 +62,7 @@ pub fn fingerprint(config: &TrainingConfig, parameters: usize, initial: Option<&
         *rows_per_step,
         *held_out_every,
         *patience,
+        *least_steps,
     ];
     let version = env!("CARGO_PKG_VERSION");
     let initial = initial.map_or_else(String::new, super::hex);
@@ -132,6 +135,8 @@ mod tests {
             |c: &mut TrainingConfig| c.rows_per_step += 1,
             |c: &mut TrainingConfig| c.held_out_every += 1,
             |c: &mut TrainingConfig| c.patience += 1,
+            |c: &mut TrainingConfig| c.least_steps += 1,
+            |c: &mut TrainingConfig| c.anchor += 0.1,
         ] {
             assert_ne!(own, print(change));
         }

@@ -8,8 +8,9 @@
 //! {"id":"0a1b","split":"train","tokens":[1,2,3],"targets":[[1,3]]}
 //! ```
 //!
-//! `targets` are spans of positions whose tokens are to be predicted. `split` is `train`, `held_out`, or `replay` for
-//! examples of earlier nights, which are trained on too.
+//! `targets` are spans of positions whose tokens are to be predicted. `split` is `train`, `held_out`, `replay` for
+//! examples of earlier nights, which are trained on too, or `anchor` for texts of which the model is to say what it said
+//! before, at the targets.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,6 +29,8 @@ pub const MAX_LINES: usize = 100_000;
 pub const MAX_TOKENS: usize = 4096;
 /// Longest line, bytes: the most tokens with eleven digits and signs each, as many spans, and room for the rest.
 pub const MAX_LINE: u64 = 256 * 1024;
+/// Most tokens of all anchors together.
+pub const MAX_ANCHORED: usize = sarai_wire::bounds::training::ANCHORED as usize;
 /// Longest id of an example, hex digits.
 const MAX_ID: usize = 64;
 /// The format that is read.
@@ -49,6 +52,8 @@ pub struct DataSet {
     pub train: Vec<Example>,
     /// Examples to judge by.
     pub held_out: Vec<Example>,
+    /// Where the model is held to what it said before.
+    pub anchors: Vec<Example>,
     /// SHA-256 over all bytes of the file.
     pub sha256: [u8; 32],
 }
@@ -109,6 +114,9 @@ pub enum Defect {
         /// Tokens of the model at hand.
         given: usize,
     },
+    /// Too much to be held to.
+    #[error("with it the anchors have more than {MAX_ANCHORED} tokens")]
+    Anchors,
     /// An id that is none.
     #[error("its id must be 1 to {MAX_ID} lower-case hex digits")]
     Id,
@@ -175,6 +183,7 @@ enum Split {
     Train,
     HeldOut,
     Replay,
+    Anchor,
 }
 
 /// The bytes of a file from its beginning, wherever its descriptor stands, and their sum.
@@ -210,7 +219,8 @@ pub fn read(file: &File, base: &str, vocabulary: usize) -> Result<DataSet, DataE
     };
     let mut reader = BufReader::with_capacity(64 * 1024, bytes.take(MAX_BYTES + 1));
     let mut text = Vec::new();
-    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    let (mut train, mut held_out, mut anchors) = (Vec::new(), Vec::new(), Vec::new());
+    let mut anchored = 0;
     let mut ids = HashMap::new();
     let mut line = 0;
     loop {
@@ -241,6 +251,13 @@ pub fn read(file: &File, base: &str, vocabulary: usize) -> Result<DataSet, DataE
         match split {
             Split::Train | Split::Replay => train.push(example),
             Split::HeldOut => held_out.push(example),
+            Split::Anchor => {
+                anchored += example.tokens.len();
+                if anchored > MAX_ANCHORED {
+                    return Err(flawed(Defect::Anchors));
+                }
+                anchors.push(example);
+            }
         }
     }
     match (line, train.is_empty()) {
@@ -249,6 +266,7 @@ pub fn read(file: &File, base: &str, vocabulary: usize) -> Result<DataSet, DataE
         _ => Ok(DataSet {
             train,
             held_out,
+            anchors,
             sha256: reader.into_inner().into_inner().sum.finalize().into(),
         }),
     }

@@ -32,13 +32,18 @@ fn refused(line: &str) -> String {
 fn examples_come_with_their_targets_and_go_where_they_belong() {
     let held = r#"{"id":"b2","split":"held_out","tokens":[9,8],"targets":[[1,2]]}"#;
     let replay = r#"{"id":"c3","split":"replay","tokens":[7,6],"targets":[[1,2]]}"#;
-    let text = [&head(), GOOD, held, replay, ""].join("\n");
+    let anchor = r#"{"id":"d4","split":"anchor","tokens":[5,4,3],"targets":[[1,3]]}"#;
+    let text = [&head(), GOOD, held, replay, anchor, ""].join("\n");
     let data = read(&file(text.as_bytes()), BASE, 10).unwrap();
     assert_eq!(data.train.len(), 2);
     assert_eq!(data.train[0].tokens, [1, 2, 3, 4]);
     assert_eq!(data.train[0].targets, [1..2, 2..4]);
     assert_eq!(data.train[1].tokens, [7, 6]);
     assert_eq!(data.held_out.len(), 1);
+    assert_eq!(
+        (data.anchors.len(), &*data.anchors[0].tokens),
+        (1, &[5, 4, 3][..])
+    );
     assert_eq!(data.sha256, <[u8; 32]>::from(Sha256::digest(text.as_bytes())));
     // Without the last end of line it is the same.
     assert_eq!(
@@ -152,6 +157,20 @@ fn bounds_hold() {
     }
     let error = read(&file(text.as_bytes()), BASE, 10).unwrap_err().to_string();
     assert!(error.contains("line 100001: at most 100000 lines"), "{error}");
+    let anchor = |n: usize| {
+        let line = GOOD.replace("train", "anchor").replace("a1", &format!("{n:x}"));
+        line.replace("1,2,3,4", &vec!["1"; MAX_TOKENS].join(","))
+    };
+    let two = [head(), GOOD.to_owned(), anchor(1), anchor(2)];
+    let mut lines: Vec<&str> = two.iter().map(String::as_str).collect();
+    assert_eq!(read_lines(&lines).unwrap().anchors.len(), 2);
+    let third = GOOD.replace("train", "anchor").replace("a1", "b");
+    lines.push(&third);
+    let error = read_lines(&lines).unwrap_err().to_string();
+    assert!(
+        error.contains("line 5: with it the anchors have more than 8192"),
+        "{error}"
+    );
     // Many long lines.
     let filler = " ".repeat(200 * 1024);
     let mut text = head();

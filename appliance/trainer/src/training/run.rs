@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sarai_wire::training::{Ended, FromTrainer, Progress, TrainingConfig};
 
-use crate::learner::{Learner, Loss};
+use crate::learner::{Anchor, Learner, Loss, Sequence};
 
 use super::adamw::{Step, clipping, norm};
 use super::checkpoint::{Checkpoints, Medium};
@@ -42,6 +42,8 @@ pub struct Run<'a> {
     pub train: &'a Pieces<'a>,
     /// What it is judged by; may be empty.
     pub held_out: &'a Pieces<'a>,
+    /// Where it is held to what the base says; may be empty.
+    pub anchors: &'a [Sequence],
     /// What it is told meanwhile.
     pub control: &'a Control,
     /// Time since the start that the time budget counts from. Does not go back.
@@ -125,7 +127,7 @@ enum Break {
 /// Steps of a training over `train`.
 #[must_use]
 pub fn steps(config: &TrainingConfig, train: &Pieces<'_>) -> u64 {
-    steps_per_epoch(config, train) * u64::from(config.epochs)
+    (steps_per_epoch(config, train) * u64::from(config.epochs)).max(config.least_steps.into())
 }
 
 fn steps_per_epoch(config: &TrainingConfig, train: &Pieces<'_>) -> u64 {
@@ -145,6 +147,8 @@ pub fn run(run: Run<'_>, state: State) -> Result<End, RunError> {
         gradient: vec![0.0; state.parameters.len()],
         order: (u64::MAX, Vec::new()),
         to_measure: run.held_out.in_order(),
+        anchored: vec![None; run.anchors.len()],
+        drift: None,
         meter: Meter::default(),
         latest: budget.saturating_sub(writing),
         saved: (run.elapsed)(),
@@ -164,6 +168,10 @@ struct Runner<'a> {
     /// An epoch and its rows.
     order: (u64, Vec<Row>),
     to_measure: Vec<Row>,
+    /// What the base says of each anchor, once it was asked.
+    anchored: Vec<Option<Anchor>>,
+    /// Mean divergence of a token of the last anchor.
+    drift: Option<f64>,
     meter: Meter,
     /// When writing has to begin.
     latest: Duration,
@@ -253,7 +261,52 @@ impl Runner<'_> {
                 return self.refuse("the loss").map(Ok);
             }
         }
+        if let Err(end) = self.pull_back(loss.tokens)? {
+            return Ok(Err(end));
+        }
         self.apply(loss).map(Ok)
+    }
+
+    /// Whether it is held to what the base says.
+    fn anchored(&self) -> bool {
+        !self.run.anchors.is_empty() && self.run.config.anchor > 0.0
+    }
+
+    /// Adds the pull towards what the base says, of one anchor in each step: its mean divergence counts
+    /// [`TrainingConfig::anchor`] times as much as the mean loss of the step's `tokens`.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "far fewer tokens than 2^52; gradients are f32"
+    )]
+    fn pull_back(&mut self, tokens: usize) -> Result<Result<(), Break>, RunError> {
+        if !self.anchored() {
+            return Ok(Ok(()));
+        }
+        if let Err(end) = self.gate(self.meter.longest_row() + self.meter.measurement()) {
+            return Ok(Err(end));
+        }
+        let at = (self.state.step % self.run.anchors.len() as u64) as usize;
+        let sequence = &self.run.anchors[at];
+        let begin = self.worked();
+        let anchor = match &mut self.anchored[at] {
+            Some(anchor) => anchor,
+            none => none.insert(self.run.learner.anchor(sequence)?),
+        };
+        let share = tokens as f64 / anchor.tokens.max(1) as f64;
+        let drift = self.run.learner.drift_and_gradient(
+            &self.state.parameters,
+            sequence,
+            anchor,
+            (self.run.config.anchor * share) as f32,
+            &mut self.gradient,
+        )? / anchor.tokens.max(1) as f64;
+        // What is not finite is in the gradient too, and refused there.
+        self.drift = drift.is_finite().then_some(drift);
+        let took = self.worked().saturating_sub(begin);
+        self.meter.row(sequence.tokens.len(), took);
+        self.run.control.count();
+        Ok(Ok(()))
     }
 
     /// Moves the parameters by the gradient that was gathered.
@@ -334,7 +387,7 @@ impl Runner<'_> {
     fn tell_progress(&mut self) {
         let config = self.run.config;
         let left = self.steps.saturating_sub(self.state.step);
-        let rows = left * u64::from(config.rows_per_step);
+        let rows = left * (u64::from(config.rows_per_step) + u64::from(self.anchored()));
         let estimate = self
             .meter
             .estimate(rows, left.div_ceil(config.held_out_every.into()));
@@ -347,6 +400,7 @@ impl Runner<'_> {
             loss: self.state.loss,
             held_out: self.state.held_out,
             best: self.state.best.as_ref().map(|best| best.loss),
+            drift: self.drift,
             tokens_per_second: self.meter.tokens_per_second(),
             eta_seconds: estimate.min(most),
         }));

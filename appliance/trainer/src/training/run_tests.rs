@@ -54,6 +54,23 @@ impl Learner for Timed<'_> {
         self.rows += 1;
         Ok(loss)
     }
+
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error> {
+        self.inner.anchor(sequence)
+    }
+
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, Error> {
+        self.clock.set(self.clock.get() + ROW);
+        self.inner
+            .drift_and_gradient(parameters, sequence, anchor, weight, gradient)
+    }
 }
 
 /// Every state that was kept.
@@ -80,6 +97,7 @@ struct World {
     config: TrainingConfig,
     train: Vec<Example>,
     held_out: Vec<Example>,
+    anchors: Vec<Sequence>,
     control: Control,
     clock: Cell<Duration>,
     told: RefCell<Vec<FromTrainer>>,
@@ -93,6 +111,7 @@ impl World {
                 epochs: 4,
                 sequence_length: 32,
                 rows_per_step: 2,
+                least_steps: 0,
                 held_out_every: 5,
                 patience: 0,
                 checkpoint_seconds: 0,
@@ -102,6 +121,7 @@ impl World {
             },
             train: examples(40, 13, 1),
             held_out: examples(10, 13, 1),
+            anchors: Vec::new(),
             control: Control::default(),
             clock: Cell::default(),
             told: RefCell::default(),
@@ -130,6 +150,7 @@ impl World {
                 config: &self.config,
                 train: &train,
                 held_out: &held_out,
+                anchors: &self.anchors,
                 control: &self.control,
                 elapsed: &|| self.clock.get(),
                 tell: &mut |message| self.told.borrow_mut().push(message),
@@ -195,6 +216,62 @@ fn it_learns_a_rule_that_holds_for_what_it_never_saw() {
     );
     assert!(last.eta_seconds.abs() < 1e-9 && last.tokens_per_second > 0.0);
     assert!(steps.windows(2).all(|pair| pair[0].step <= pair[1].step));
+}
+
+/// A row of examples that follow another rule than what is learnt.
+fn anchors() -> Vec<Sequence> {
+    let all = examples(30, 13, 2);
+    let pieces = Pieces::new(&all, 64);
+    let rows = pieces.in_order();
+    rows.iter().map(|row| pieces.sequence(row)).collect()
+}
+
+/// Mean divergence on `anchors` with these parameters.
+fn drift(anchors: &[Sequence], parameters: &[f32]) -> f64 {
+    let mut learner = Bigram::new(13, 3);
+    let mut unused = vec![0.0; parameters.len()];
+    let (mut drift, mut tokens) = (0.0, 0.0);
+    for sequence in anchors {
+        let anchor = learner.anchor(sequence).unwrap();
+        drift += learner
+            .drift_and_gradient(parameters, sequence, &anchor, 1.0, &mut unused)
+            .unwrap();
+        tokens += f64::from(u32::try_from(anchor.tokens).unwrap());
+    }
+    drift / tokens
+}
+
+#[test]
+fn held_to_the_base_it_goes_less_far_from_it_and_still_learns() {
+    let mut world = World::new();
+    let free = world.trained(nothing());
+    world.anchors = anchors();
+    world.config.anchor = 0.0;
+    assert_eq!(timeless(world.trained(nothing())), timeless(free.clone()));
+    world.config.anchor = 1.0;
+    let held = world.trained(nothing());
+    let (far, near) = (
+        drift(&world.anchors, &free.parameters),
+        drift(&world.anchors, &held.parameters),
+    );
+    assert!(near < 0.7 * far, "{far} -> {near}");
+    assert!(held.held_out.unwrap() < 0.9 * held.held_out_before.unwrap());
+    let told = world.told.borrow();
+    let Some(FromTrainer::Progress(last)) = told.last() else {
+        panic!("nothing was told");
+    };
+    assert!(last.drift.is_some_and(|drift| drift > 0.0));
+}
+
+#[test]
+fn a_small_set_is_gone_over_until_it_had_its_steps() {
+    let mut world = World::new();
+    let few = world.trained(nothing()).steps;
+    world.config.least_steps = 2 * u32::try_from(few).unwrap() + 1;
+    let trained = world.trained(nothing());
+    assert_eq!((trained.steps, trained.step), (2 * few + 1, 2 * few + 1));
+    world.config.least_steps = 1;
+    assert_eq!(world.trained(nothing()).steps, few);
 }
 
 #[test]

@@ -8,18 +8,24 @@ use std::time::{Duration, Instant};
 use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
 use sha2::{Digest, Sha256};
 
-use crate::learner::Learner;
+use crate::learner::{Learner, Sequence};
 use crate::lora_file;
 
 use super::checkpoint::{Binding, Checkpoints};
 use super::config::fingerprint;
 use super::control::Control;
-use super::data::{self, DataError};
+use super::data::{self, DataError, Example};
 use super::output::{self, OutputError};
 use super::packing::Pieces;
 use super::run::{self, End, Run, RunError, Save, Trained};
 use super::state::State;
 use super::{hex, unhex};
+
+/// Steps that an epoch has at least, if there are as many examples: a small set whose gradients all go into a few
+/// steps is hardly learnt.
+const STEPS_PER_EPOCH: usize = 8;
+/// Most tokens of an anchor's row: there is one in each step, beside rows that are often short themselves.
+const ANCHOR_LENGTH: usize = 256;
 
 /// A learner that is an adapter on a base model.
 pub trait Adapter: Learner {
@@ -103,11 +109,9 @@ pub fn session(
     let held_up = Arc::clone(control);
     adapter.hold(Arc::new(move || held_up.wait(Duration::MAX)));
     let data = data::read(&files.data, &start.base, adapter.vocabulary())?;
-    let length = config.sequence_length as usize;
-    let (train, held_out) = (
-        Pieces::new(&data.train, length),
-        Pieces::new(&data.held_out, length),
-    );
+    let train = Pieces::new(&data.train, row_length(config, &data.train));
+    let held_out = Pieces::new(&data.held_out, config.sequence_length as usize);
+    let anchors = Pieces::new(&data.anchors, ANCHOR_LENGTH);
     if train.is_empty() {
         return Err(SessionError::TooLong(config.sequence_length));
     }
@@ -153,6 +157,7 @@ pub fn session(
         cut: (train.cut + held_out.cut) as u64,
         dropped: (train.dropped + held_out.dropped) as u64,
         targets: train.targets() as u64,
+        anchors: anchors.targets() as u64,
         steps: run::steps(config, &train),
         resumed: state.step,
         continued,
@@ -163,6 +168,7 @@ pub fn session(
             config,
             train: &train,
             held_out: &held_out,
+            anchors: &sequences(&anchors),
             control,
             elapsed: &|| begin.elapsed(),
             tell,
@@ -181,6 +187,20 @@ pub fn session(
     };
     tell(last);
     Ok(())
+}
+
+/// How long the rows of a training are: as long as allowed, but shorter where an epoch would otherwise have few steps.
+/// None that fits is cut for it.
+pub(crate) fn row_length(config: &TrainingConfig, examples: &[Example]) -> usize {
+    let most = config.sequence_length as usize;
+    let lengths = || examples.iter().map(|example| example.tokens.len().min(most));
+    let each = lengths().sum::<usize>() / (STEPS_PER_EPOCH * config.rows_per_step as usize);
+    each.clamp(lengths().max().unwrap_or(most), most)
+}
+
+fn sequences(pieces: &Pieces<'_>) -> Vec<Sequence> {
+    let rows = pieces.in_order();
+    rows.iter().map(|row| pieces.sequence(row)).collect()
 }
 
 /// An adapter to begin from.
@@ -219,5 +239,40 @@ fn outcome(trained: &Trained, written: output::Written, begin: Instant) -> Outco
         seconds: begin.elapsed().as_secs_f64(),
         size: written.size,
         sha256: written.sha256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(lengths: &[usize]) -> Vec<Example> {
+        let of = |length: &usize| Example {
+            tokens: vec![0; *length],
+            targets: std::iter::once(1..*length).collect(),
+        };
+        lengths.iter().map(of).collect()
+    }
+
+    #[test]
+    fn rows_are_short_enough_for_some_steps_and_cut_nothing_for_it() {
+        let config = TrainingConfig {
+            sequence_length: 512,
+            rows_per_step: 1,
+            ..TrainingConfig::default()
+        };
+        let length = |lengths: &[usize]| row_length(&config, &examples(lengths));
+        assert_eq!(length(&[30; 40]), 150);
+        assert_eq!(length(&[30; 4]), 30);
+        assert_eq!(length(&[30, 200]), 200);
+        assert_eq!(length(&[30, 9000]), 512);
+        assert_eq!(length(&[100; 1000]), 512);
+        let all = examples(&[30; 40]);
+        assert_eq!(Pieces::new(&all, length(&[30; 40])).rows(), 8);
+        let two = TrainingConfig {
+            rows_per_step: 2,
+            ..config.clone()
+        };
+        assert_eq!(row_length(&two, &all), 75);
     }
 }

@@ -1,7 +1,7 @@
 //! A learner small enough to be checked by hand: which token follows which, with a low-rank update.
 
 use crate::Error;
-use crate::learner::{Learner, Loss, Sequence};
+use crate::learner::{Anchor, Learner, Loss, Sequence};
 
 use super::data::Example;
 use super::shuffle::stream;
@@ -43,6 +43,27 @@ impl Bigram {
         let weights: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
         let sum: f64 = weights.iter().sum();
         weights.into_iter().map(|weight| weight / sum).collect()
+    }
+
+    /// Adds `weight` times the derivatives of the cross-entropy of what it says after `before` with `aim`.
+    #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
+    fn derive(
+        &self,
+        parameters: &[f32],
+        before: usize,
+        aim: impl Fn(usize) -> f64,
+        weight: f32,
+        gradient: &mut [f32],
+    ) {
+        let half = self.rank * self.vocabulary;
+        for (next, probability) in self.probabilities(parameters, before).iter().enumerate() {
+            let error = weight * (probability - aim(next)) as f32;
+            for k in 0..self.rank {
+                let (a, b) = (k * self.vocabulary + next, half + before * self.rank + k);
+                gradient[a] += parameters[b] * error;
+                gradient[b] += parameters[a] * error;
+            }
+        }
     }
 
     /// Token before and token, of each target.
@@ -88,26 +109,56 @@ impl Learner for Bigram {
         Ok(loss)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
     fn loss_and_gradient(
         &mut self,
         parameters: &[f32],
         sequence: &Sequence,
         gradient: &mut [f32],
     ) -> Result<Loss, Error> {
-        let half = self.rank * self.vocabulary;
         for (before, token) in Self::pairs(sequence) {
-            let probabilities = self.probabilities(parameters, before);
-            for (next, probability) in probabilities.iter().enumerate() {
-                let error = (probability - f64::from(u8::from(next == token))) as f32;
-                for k in 0..self.rank {
-                    let (a, b) = (k * self.vocabulary + next, half + before * self.rank + k);
-                    gradient[a] += parameters[b] * error;
-                    gradient[b] += parameters[a] * error;
-                }
-            }
+            let aim = |next| f64::from(u8::from(next == token));
+            self.derive(parameters, before, aim, 1.0, gradient);
         }
         self.loss(parameters, sequence)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "anchors are f32")]
+    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error> {
+        let nothing = vec![0.0; self.parameters()];
+        let mut anchor = Anchor {
+            values: Vec::new(),
+            entropy: 0.0,
+            tokens: 0,
+        };
+        for (before, _) in Self::pairs(sequence) {
+            let said = self.probabilities(&nothing, before);
+            anchor.entropy -= said.iter().map(|p| p * p.ln()).sum::<f64>();
+            anchor.values.extend(said.iter().map(|p| *p as f32));
+            anchor.tokens += 1;
+        }
+        Ok(anchor)
+    }
+
+    fn drift_and_gradient(
+        &mut self,
+        parameters: &[f32],
+        sequence: &Sequence,
+        anchor: &Anchor,
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> Result<f64, Error> {
+        let mut drift = -anchor.entropy;
+        let aims = anchor.values.chunks(self.vocabulary);
+        for ((before, _), aim) in Self::pairs(sequence).zip(aims) {
+            let said = self.probabilities(parameters, before);
+            drift -= said
+                .iter()
+                .zip(aim)
+                .map(|(p, aim)| f64::from(*aim) * p.ln())
+                .sum::<f64>();
+            self.derive(parameters, before, |next| f64::from(aim[next]), weight, gradient);
+        }
+        Ok(drift)
     }
 }
 
@@ -152,6 +203,41 @@ fn its_gradient_is_that_of_its_loss() {
             learner.clone().loss(&parameters, &sequence).unwrap().nll
         };
         let slope = (shifted(1e-2) - shifted(-1e-2)) / 2e-2;
+        let given = f64::from(gradient[at]);
+        assert!(
+            (slope - given).abs() < 1e-2 * (1.0 + given.abs()),
+            "{at}: {given}, by differences {slope}"
+        );
+    }
+}
+
+#[test]
+fn its_drift_is_none_at_the_base_and_has_its_gradient() {
+    let mut learner = Bigram::new(7, 2);
+    let mut random = stream(1, 2);
+    let parameters: Vec<f32> = (0..learner.parameters()).map(|_| uniform(&mut random)).collect();
+    let all = examples(4, 7, 1);
+    let pieces = super::packing::Pieces::new(&all, 64);
+    let sequence = pieces.sequence(&pieces.in_order()[0]);
+    let anchor = learner.anchor(&sequence).unwrap();
+    let mut drift = |parameters: &[f32], gradient: &mut [f32]| {
+        learner
+            .drift_and_gradient(parameters, &sequence, &anchor, 2.0, gradient)
+            .unwrap()
+    };
+    let mut gradient = vec![0.0; parameters.len()];
+    assert!(drift(&vec![0.0; parameters.len()], &mut gradient).abs() < 1e-5);
+    assert!(gradient.iter().all(|value| value.abs() < 1e-5));
+    gradient.fill(0.0);
+    assert!(drift(&parameters, &mut gradient) > 0.01);
+    let mut unused = vec![0.0; parameters.len()];
+    for at in 0..parameters.len() {
+        let mut shifted = |by: f32| {
+            let mut parameters = parameters.clone();
+            parameters[at] += by;
+            drift(&parameters, &mut unused)
+        };
+        let slope = 2.0 * (shifted(1e-2) - shifted(-1e-2)) / 2e-2;
         let given = f64::from(gradient[at]);
         assert!(
             (slope - given).abs() < 1e-2 * (1.0 + given.abs()),

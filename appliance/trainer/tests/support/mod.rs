@@ -101,7 +101,7 @@ impl World {
 
     fn settings_of(&self, epochs: u32, more: &str) {
         let text = format!(
-            "rank = 8\nlearning_rate = 0.02\nepochs = {epochs}\nsequence_length = 64\nheld_out_every = 20\npatience = 0\n\
+            "rank = 8\nlearning_rate = 0.02\nepochs = {epochs}\nleast_steps = 0\nsequence_length = 64\nheld_out_every = 20\npatience = 0\n\
              checkpoint_seconds = 0\n{more}"
         );
         fs::write(self.path("config.toml"), text).unwrap();

@@ -1,5 +1,5 @@
-//! What ships with the gateway to be measured with every adapter: questions whose answers a fixed rule judges, and general
-//! texts. Written for this purpose; no answer of the golden set is decided by it.
+//! What ships with the gateway for its nights: questions whose answers a fixed rule judges and general texts, to be measured
+//! with every adapter, and other general texts, to hold a training to what the model says without it. Written for this purpose; no answer of the golden set is decided by it.
 
 use std::sync::LazyLock;
 
@@ -50,6 +50,8 @@ pub struct Suite {
     pub questions: Vec<Question>,
     /// The general texts.
     pub texts: Vec<Text>,
+    /// Where a training is held to what the base says: none of them is measured.
+    pub anchors: Vec<Text>,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +69,11 @@ struct Texts {
 fn read() -> Result<Suite, toml::de::Error> {
     let questions: Questions = toml::from_str(include_str!("questions.toml"))?;
     let texts: Texts = toml::from_str(include_str!("texts.toml"))?;
+    let anchors: Texts = toml::from_str(include_str!("anchors.toml"))?;
     Ok(Suite {
         questions: questions.question,
         texts: texts.text,
+        anchors: anchors.text,
     })
 }
 
@@ -160,19 +164,22 @@ mod tests {
 
     #[test]
     fn what_ships_is_read_and_each_is_there_once_within_its_bounds() {
-        let Suite { questions, texts } = suite().unwrap();
-        assert_eq!((questions.len(), texts.len()), (32, 20));
+        let Suite {
+            questions,
+            texts,
+            anchors,
+        } = suite().unwrap();
+        assert_eq!((questions.len(), texts.len(), anchors.len()), (32, 20, 24));
         let asked = questions.iter().map(|question| (&question.id, &question.ask));
-        let all: Vec<_> = asked
-            .chain(texts.iter().map(|text| (&text.id, &text.ask)))
-            .collect();
+        let written = || texts.iter().chain(anchors);
+        let all: Vec<_> = asked.chain(written().map(|text| (&text.id, &text.ask))).collect();
         let ids: HashSet<_> = all.iter().map(|(id, _)| id).collect();
         let asks: HashSet<_> = all.iter().map(|(_, ask)| ask).collect();
-        assert_eq!((ids.len(), asks.len()), (52, 52));
+        assert_eq!((ids.len(), asks.len()), (76, 76));
         assert!(all.iter().all(|(_, ask)| (8..=250).contains(&ask.len())));
-        let answers: HashSet<_> = texts.iter().map(|text| &text.answer).collect();
-        assert_eq!(answers.len(), 20);
-        for text in texts {
+        let answers: HashSet<_> = written().map(|text| &text.answer).collect();
+        assert_eq!(answers.len(), 44);
+        for text in written() {
             assert!((200..=700).contains(&text.answer.len()), "{}", text.id);
             assert_eq!(text.answer.trim(), text.answer, "{}", text.id);
         }
