@@ -7,9 +7,7 @@ use std::sync::Arc;
 use sarai_wire::training::TrainingConfig;
 
 use crate::Error;
-use crate::learner::{Anchor, Learner, Loss, Sequence};
 use crate::model::{Base, LoraConfig, LoraModel, read_adapter, write_adapter};
-use crate::threads::Hold;
 use crate::training::session::Adapter;
 
 /// Does what the products do at their first call: they look for the sizes of the machine's caches among its files, and for
@@ -32,67 +30,19 @@ pub fn open(base: &File, config: &TrainingConfig) -> Result<Box<dyn Adapter>, Er
         targets: config.targets.clone(),
     };
     let model = LoraModel::new(&base, lora, config.threads as usize)?;
-    Ok(Box::new(Opened { base, model }))
+    Ok(Box::new(model))
 }
 
-struct Opened {
-    base: Arc<Base>,
-    model: LoraModel,
-}
-
-impl Learner for Opened {
-    fn parameters(&self) -> usize {
-        self.model.parameters()
-    }
-
-    fn hold(&mut self, hold: Hold) {
-        self.model.hold(hold);
-    }
-
-    fn initial(&self, seed: u64) -> Vec<f32> {
-        self.model.initial(seed)
-    }
-
-    fn loss(&mut self, parameters: &[f32], sequence: &Sequence) -> Result<Loss, Error> {
-        self.model.loss(parameters, sequence)
-    }
-
-    fn loss_and_gradient(
-        &mut self,
-        parameters: &[f32],
-        sequence: &Sequence,
-        gradient: &mut [f32],
-    ) -> Result<Loss, Error> {
-        self.model.loss_and_gradient(parameters, sequence, gradient)
-    }
-
-    fn anchor(&mut self, sequence: &Sequence) -> Result<Anchor, Error> {
-        self.model.anchor(sequence)
-    }
-
-    fn drift_and_gradient(
-        &mut self,
-        parameters: &[f32],
-        sequence: &Sequence,
-        anchor: &Anchor,
-        weight: f32,
-        gradient: &mut [f32],
-    ) -> Result<f64, Error> {
-        self.model
-            .drift_and_gradient(parameters, sequence, anchor, weight, gradient)
-    }
-}
-
-impl Adapter for Opened {
+impl Adapter for LoraModel {
     fn vocabulary(&self) -> usize {
-        self.base.vocabulary()
+        self.base().vocabulary()
     }
 
     fn write(&self, parameters: &[f32], mut to: &mut dyn Write) -> Result<(), Error> {
-        write_adapter(&self.model, parameters, &mut to)
+        write_adapter(self, parameters, &mut to)
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
-        read_adapter(&self.model, bytes)
+        read_adapter(self, bytes)
     }
 }

@@ -124,6 +124,12 @@ impl LoraModel {
         })
     }
 
+    /// What it is an adapter of.
+    #[must_use]
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
     /// The weight that `slot` or, without one, `target` of `layer` is, with its update.
     fn linear<'p>(
         &'p self,
@@ -179,6 +185,15 @@ impl LoraModel {
         Row::of(sequence, self.base.shape.vocabulary)
     }
 
+    /// Does `work` on a sequence in the memory for it.
+    fn within<T>(&mut self, row: &Row<'_>, gradients: bool, work: impl FnOnce(&Self, &mut Memory) -> T) -> T {
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.fit(&self.base, row.tokens(), self.budget, gradients);
+        let done = work(self, &mut memory);
+        self.memory = memory;
+        done
+    }
+
     /// Goes over a sequence that has targets; see [`Self::pass`].
     fn run(
         &mut self,
@@ -187,11 +202,9 @@ impl LoraModel {
         aim: Aim<'_>,
         gradient: Option<(&mut [f32], f32)>,
     ) -> f64 {
-        let mut memory = std::mem::take(&mut self.memory);
-        memory.fit(&self.base, row.tokens(), self.budget, gradient.is_some());
-        let sum = self.pass(parameters, row, &mut memory, aim, gradient);
-        self.memory = memory;
-        sum
+        self.within(row, gradient.is_some(), |model, memory| {
+            model.pass(parameters, row, memory, aim, gradient)
+        })
     }
 
     fn loss_of(
@@ -401,14 +414,11 @@ impl Learner for LoraModel {
                 tokens,
             });
         }
-        let mut memory = std::mem::take(&mut self.memory);
-        memory.fit(&self.base, row.tokens(), self.budget, false);
-        let angles = self.base.rotation.angles(&sequence.positions);
-        let steps = self.steps(&nothing);
-        let forward = self.forward(&steps, &row, &angles, &mut memory, false);
-        let (values, entropy) = self.head().mean(&forward.normal);
-        drop(steps);
-        self.memory = memory;
+        let (values, entropy) = self.within(&row, false, |model, memory| {
+            let angles = model.base.rotation.angles(&sequence.positions);
+            let forward = model.forward(&model.steps(&nothing), &row, &angles, memory, false);
+            model.head().mean(&forward.normal)
+        });
         Ok(Anchor {
             values,
             entropy,

@@ -112,6 +112,12 @@ impl<'a> Pieces<'a> {
         self.pack((0..self.usable.len()).collect())
     }
 
+    /// The same rows as the model takes them.
+    #[must_use]
+    pub fn sequences(&self) -> Vec<Sequence> {
+        self.in_order().iter().map(|row| self.sequence(row)).collect()
+    }
+
     fn pack(&self, mut order: Vec<usize>) -> Vec<Row> {
         // Stable: equally long ones stay in the order they came in.
         order.sort_by_key(|piece| std::cmp::Reverse(self.usable[*piece].length));

@@ -268,7 +268,7 @@ impl Runner<'_> {
     }
 
     /// Whether it is held to what the base says.
-    fn anchored(&self) -> bool {
+    fn is_held(&self) -> bool {
         !self.run.anchors.is_empty() && self.run.config.anchor > 0.0
     }
 
@@ -280,7 +280,7 @@ impl Runner<'_> {
         reason = "far fewer tokens than 2^52; gradients are f32"
     )]
     fn pull_back(&mut self, tokens: usize) -> Result<Result<(), Break>, RunError> {
-        if !self.anchored() {
+        if !self.is_held() {
             return Ok(Ok(()));
         }
         if let Err(end) = self.gate(self.meter.longest_row() + self.meter.measurement()) {
@@ -387,7 +387,7 @@ impl Runner<'_> {
     fn tell_progress(&mut self) {
         let config = self.run.config;
         let left = self.steps.saturating_sub(self.state.step);
-        let rows = left * (u64::from(config.rows_per_step) + u64::from(self.anchored()));
+        let rows = left * (u64::from(config.rows_per_step) + u64::from(self.is_held()));
         let estimate = self
             .meter
             .estimate(rows, left.div_ceil(config.held_out_every.into()));

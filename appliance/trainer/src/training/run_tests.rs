@@ -221,9 +221,7 @@ fn it_learns_a_rule_that_holds_for_what_it_never_saw() {
 /// A row of examples that follow another rule than what is learnt.
 fn anchors() -> Vec<Sequence> {
     let all = examples(30, 13, 2);
-    let pieces = Pieces::new(&all, 64);
-    let rows = pieces.in_order();
-    rows.iter().map(|row| pieces.sequence(row)).collect()
+    Pieces::new(&all, 64).sequences()
 }
 
 /// Mean divergence on `anchors` with these parameters.

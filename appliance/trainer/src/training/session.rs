@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sarai_wire::training::{BadTraining, FromTrainer, Outcome, Prepared, TrainerStart, TrainingConfig};
 use sha2::{Digest, Sha256};
 
-use crate::learner::{Learner, Sequence};
+use crate::learner::Learner;
 use crate::lora_file;
 
 use super::checkpoint::{Binding, Checkpoints};
@@ -168,7 +168,7 @@ pub fn session(
             config,
             train: &train,
             held_out: &held_out,
-            anchors: &sequences(&anchors),
+            anchors: &anchors.sequences(),
             control,
             elapsed: &|| begin.elapsed(),
             tell,
@@ -196,11 +196,6 @@ pub(crate) fn row_length(config: &TrainingConfig, examples: &[Example]) -> usize
     let lengths = || examples.iter().map(|example| example.tokens.len().min(most));
     let each = lengths().sum::<usize>() / (STEPS_PER_EPOCH * config.rows_per_step as usize);
     each.clamp(lengths().max().unwrap_or(most), most)
-}
-
-fn sequences(pieces: &Pieces<'_>) -> Vec<Sequence> {
-    let rows = pieces.in_order();
-    rows.iter().map(|row| pieces.sequence(row)).collect()
 }
 
 /// An adapter to begin from.
