@@ -151,6 +151,7 @@ fn main() -> Result<()> {
     let ready = FromEngine::Ready {
         info: info.clone(),
         load_ms: 1.0,
+        batch_costs: None,
     };
     birth::send(birth, &ready, &[])?;
     std::thread::spawn(move || {

@@ -150,6 +150,7 @@ impl Free {
                 ..EngineParams::default()
             },
             adapter: None,
+            batch_costs: None,
         };
         birth::send(me.birth.as_fd(), &ToEngine::Start(start), &[file.as_raw_fd()])?;
         match birth::recv::<FromEngine>(me.birth.as_fd())?.0 {

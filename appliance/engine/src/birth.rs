@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use sarai_confine::SealError;
 use sarai_wire::birth::{self, BirthError, EngineParams, EngineStart, FromEngine, ToEngine};
-use sarai_wire::engine::{BatchCost, Info};
+use sarai_wire::engine::Info;
 
 use crate::constraint::Grammars;
 use crate::easing::Easing;
@@ -18,6 +18,7 @@ use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextParams};
 use crate::llama::model::Model;
 use crate::llama::threadpool::{Threadpool, choose_cpus};
+use crate::probe::{Batches, Findings};
 use crate::prompt::Markers;
 use crate::resident::Resident;
 use crate::scoring::EXTRA_ROWS;
@@ -194,8 +195,15 @@ fn work(
     };
     let begun = easing::sized(configured, born_with(params));
     let mut context = Context::new(model, &threads, begun)?;
-    let findings = probe::probe(&mut context, vocab.bos().unwrap_or(0), begun.batch as usize)?;
-    frontend.info.batch_costs = batch_costs(&findings);
+    let findings = probe::probe(
+        &mut context,
+        vocab.bos().unwrap_or(0),
+        begun.batch as usize,
+        start.batch_costs.as_deref(),
+    )?;
+    say_costs(&findings, start.batch_costs.is_some());
+    let found = findings.batches.told();
+    frontend.info.batch_costs = found.clone().unwrap_or_default();
     let frontend = Arc::new(frontend);
     let answers = Arc::clone(socket);
     let tell = Box::new(move |message: &FromEngine| {
@@ -230,6 +238,7 @@ fn work(
         &FromEngine::Ready {
             info: server::info(&frontend, shared),
             load_ms,
+            batch_costs: found,
         },
         &[],
     )
@@ -237,29 +246,21 @@ fn work(
     worker.run().context("change the context")
 }
 
-/// The measured costs for the gateway, and for the log.
-fn batch_costs(findings: &probe::Findings) -> Vec<BatchCost> {
-    let costs = findings.costs.iter();
-    #[expect(clippy::cast_possible_truncation, reason = "a few digits are all it has")]
-    let costs: Vec<BatchCost> = costs
-        .map(|(tokens, ratio)| BatchCost {
-            tokens: u32::try_from(*tokens).unwrap_or(u32::MAX),
-            ratio: *ratio as f32,
-        })
-        .collect();
-    let words = costs
-        .iter()
-        .map(|cost| format!("{}: {:.2}", cost.tokens, cost.ratio));
-    info!(
-        "time of a batch over that of a token: {}",
-        match (findings.forgets, findings.exact, costs.is_empty()) {
-            (false, ..) => "not measured, the model cannot take tokens back".into(),
-            (true, false, true) => "no matter, its sums differ from those of single tokens".into(),
-            (true, true, true) => "not measured, the machine is too slow".into(),
-            (true, _, false) => words.collect::<Vec<_>>().join(", "),
+/// What was found out of batches, for the log.
+fn say_costs(findings: &Findings, known: bool) {
+    let said = match &findings.batches {
+        Batches::Unmeasured if !findings.forgets => "not measured, the model cannot take tokens back".into(),
+        Batches::Unmeasured => "not measured, the machine is too slow".into(),
+        Batches::Inexact => "no matter, its sums differ from those of single tokens".into(),
+        Batches::Costs(costs) => {
+            let words = costs
+                .iter()
+                .map(|(tokens, ratio)| format!("{tokens}: {ratio:.2}"));
+            words.collect::<Vec<_>>().join(", ")
         }
-    );
-    costs
+    };
+    let known = if known { " (known from before)" } else { "" };
+    info!("time of a batch over that of a token: {said}{known}");
 }
 
 fn frontend(start: &EngineStart, backend: &Backend, model: &'static Model) -> Result<Frontend> {

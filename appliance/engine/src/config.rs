@@ -19,6 +19,8 @@ pub fn check(start: &EngineStart) -> Result<(), BadParameters> {
         digest,
         params,
         adapter,
+        // What is out of bounds among them is left out when they are used.
+        batch_costs: _,
     } = start;
     let bad = |text: String| Err(BadParameters(text));
     if model.is_empty() || model.len() > 256 {
@@ -91,6 +93,7 @@ mod tests {
             digest: "0".repeat(64),
             params: EngineParams::default(),
             adapter: None,
+            batch_costs: None,
         }
     }
 

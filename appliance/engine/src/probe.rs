@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use sarai_wire::engine::BatchCost;
+
 use crate::llama::adapter::Adapter;
 use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextParams};
@@ -33,11 +35,58 @@ const INEXACT: &str = "inexact";
 pub struct Findings {
     /// Whether a sequence can forget its end. Recurrent and hybrid models cannot.
     pub forgets: bool,
-    /// Whether tokens come out of a batch bit for bit as they come out one by one. Some kernels add up in another
-    /// order, and then a near tie may be decided otherwise.
-    pub exact: bool,
-    /// Sizes of batches and their time over that of one token, as far as they are exact and there was time.
-    pub costs: Vec<(usize, f64)>,
+    /// What batches cost.
+    pub batches: Batches,
+}
+
+/// What was found out of batches.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Batches {
+    /// Nothing: the model cannot take tokens back, or the machine was too slow to measure it.
+    #[default]
+    Unmeasured,
+    /// Tokens do not come out of a batch bit for bit as they come out one by one. Some kernels add up in another order,
+    /// and then a near tie may be decided otherwise.
+    Inexact,
+    /// Sizes of batches, ascending from 2 on, and their time over that of one token, as far as they are exact and there
+    /// was time.
+    Costs(Vec<(usize, f64)>),
+}
+
+impl Batches {
+    /// What an earlier engine told, bounded to what a batch may have here.
+    pub fn known(told: &[BatchCost], most: usize) -> Self {
+        let most = most.min(MOST);
+        let costs = told
+            .iter()
+            .map(|cost| (cost.tokens as usize, f64::from(cost.ratio)));
+        let costs: Vec<_> = costs
+            .filter(|(size, ratio)| (2..=most).contains(size) && ratio.is_finite())
+            .collect();
+        if costs.is_empty() {
+            Self::Inexact
+        } else {
+            Self::Costs(costs)
+        }
+    }
+
+    /// What lasts of it, for the next engine with the same model. A machine that was too slow may have been busy.
+    pub fn told(&self) -> Option<Vec<BatchCost>> {
+        match self {
+            Self::Unmeasured => None,
+            Self::Inexact => Some(Vec::new()),
+            Self::Costs(costs) => Some(
+                costs
+                    .iter()
+                    .map(|(tokens, ratio)| BatchCost {
+                        tokens: u32::try_from(*tokens).unwrap_or(u32::MAX),
+                        #[expect(clippy::cast_possible_truncation, reason = "a few digits are all it has")]
+                        ratio: *ratio as f32,
+                    })
+                    .collect(),
+            ),
+        }
+    }
 }
 
 /// Tries an adapter in a small context of its own: a file that loads and does not compute is noticed before a request
@@ -90,17 +139,22 @@ pub fn try_adapter<'model>(
 }
 
 /// Decodes a few made-up tokens and forgets them, so that the first request finds everything in memory and a model
-/// that loads but does not run is noticed before it is announced.
+/// that loads but does not run is noticed before it is announced. What batches cost is measured unless it is `known`.
 ///
 /// # Errors
 /// As [`Context::decode`], or when the logits are no numbers.
-pub fn probe(context: &mut Context<'_>, first: Token, most: usize) -> Result<Findings, LlamaError> {
+pub fn probe(
+    context: &mut Context<'_>,
+    first: Token,
+    most: usize,
+    known: Option<&[BatchCost]>,
+) -> Result<Findings, LlamaError> {
     let mut probe = Probe {
         context,
         batch: Batch::new(most),
         first,
     };
-    let findings = probe.run(most);
+    let findings = probe.run(most, known);
     probe.context.forget(0);
     findings
 }
@@ -113,7 +167,7 @@ struct Probe<'a, 'model> {
 }
 
 impl Probe<'_, '_> {
-    fn run(&mut self, most: usize) -> Result<Findings, LlamaError> {
+    fn run(&mut self, most: usize, known: Option<&[BatchCost]>) -> Result<Findings, LlamaError> {
         self.time(0, 1)?;
         if self.row(0).and_then(softmax::largest).is_none() {
             return Err(LlamaError::Model(
@@ -121,14 +175,17 @@ impl Probe<'_, '_> {
             ));
         }
         self.time(1, 3)?;
-        let mut findings = Findings {
-            forgets: self.context.forget_from(0, 2),
-            exact: true,
-            costs: Vec::new(),
+        let forgets = self.context.forget_from(0, 2);
+        let batches = match known {
+            _ if !forgets => Batches::Unmeasured,
+            Some(told) => Batches::known(told, most),
+            None => self.batches(most)?,
         };
-        if !findings.forgets {
-            return Ok(findings);
-        }
+        Ok(Findings { forgets, batches })
+    }
+
+    /// Measures batches, in a context that can forget.
+    fn batches(&mut self, most: usize) -> Result<Batches, LlamaError> {
         let given = std::env::var(GIVEN).ok();
         let given = given.map(|given| (read(&given, most), given.split(',').any(|word| word == INEXACT)));
         let begin = Instant::now();
@@ -139,7 +196,7 @@ impl Probe<'_, '_> {
         for at in 0..COMPARED {
             let time = self.time(at, 1)?;
             if given.is_none() && time > TOO_SLOW {
-                return Ok(findings);
+                return Ok(Batches::Unmeasured);
             }
             // The very first may still find something cold.
             one = one.min(time);
@@ -151,6 +208,7 @@ impl Probe<'_, '_> {
             Some((given, _)) => given.iter().map(|(size, cost)| (*size, Some(*cost))).collect(),
             None => SIZES.map(|size| (size, None)).to_vec(),
         };
+        let (mut exact, mut costs) = (true, Vec::new());
         for (size, cost) in sizes.into_iter().filter(|(size, _)| *size <= most) {
             // The next size may take twice as long as the last one.
             if given.is_none() && begin.elapsed() + last * 2 * TIMES > TIME {
@@ -162,14 +220,18 @@ impl Probe<'_, '_> {
                 last = last.min(self.time(0, size)?);
             }
             let same = |at: usize| self.row(at) == rows.get(at).map(Vec::as_slice);
-            findings.exact = (0..size.min(COMPARED)).all(same);
-            if !findings.exact && !inexact {
+            exact = (0..size.min(COMPARED)).all(same);
+            if !exact && !inexact {
                 break;
             }
             let measured = last.as_secs_f64() / one.as_secs_f64().max(1e-9);
-            findings.costs.push((size, cost.unwrap_or(measured)));
+            costs.push((size, cost.unwrap_or(measured)));
         }
-        Ok(findings)
+        Ok(match (costs.is_empty(), exact) {
+            (true, true) => Batches::Unmeasured,
+            (true, false) => Batches::Inexact,
+            (false, _) => Batches::Costs(costs),
+        })
     }
 
     fn row(&self, index: usize) -> Option<&[f32]> {
@@ -210,5 +272,30 @@ mod tests {
         assert_eq!(read("inexact,2:1.5,8:2,64:9,x:1,4", 512), [(2, 1.5), (8, 2.0)]);
         assert_eq!(read("2:1.5", 0), []);
         assert_eq!(read("", 32), []);
+    }
+
+    #[test]
+    fn what_one_engine_found_is_what_the_next_one_knows() {
+        let costs = Batches::Costs(vec![(2, 1.5), (8, 3.0)]);
+        for (found, known) in [
+            (Batches::Inexact, Some(Batches::Inexact)),
+            (costs.clone(), Some(costs)),
+            // May have been a machine that was busy: measured again.
+            (Batches::Unmeasured, None),
+        ] {
+            let told = found.told();
+            assert_eq!(told.as_deref().map(|told| Batches::known(told, 512)), known);
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_bounded_by_the_batch_here() {
+        let told = [(1, 1.0), (2, 1.5), (4, f32::NAN), (8, 2.0), (64, 9.0)]
+            .map(|(tokens, ratio)| BatchCost { tokens, ratio });
+        assert_eq!(
+            Batches::known(&told, 512),
+            Batches::Costs(vec![(2, 1.5), (8, 2.0)])
+        );
+        assert_eq!(Batches::known(&told, 4), Batches::Costs(vec![(2, 1.5)]));
     }
 }

@@ -23,7 +23,7 @@ use crate::llama::{LlamaError, Token};
 use crate::memory::{Kv, position, sequence};
 use crate::plan::{self, Pace, State};
 use crate::prefix;
-use crate::probe::Findings;
+use crate::probe::{Batches, Findings};
 use crate::prompt::Markers;
 use crate::sampling::Scratch;
 use crate::scoring::{self, EXTRA_ROWS};
@@ -109,7 +109,10 @@ impl<'model> Worker<'model> {
             pace: Pace::new(batch),
             scratch: Scratch::new(vocab.len()),
             forgets: findings.forgets,
-            costs: Costs::new(findings.costs),
+            costs: match findings.batches {
+                Batches::Costs(costs) => Costs::new(costs),
+                Batches::Unmeasured | Batches::Inexact => Costs::new([]),
+            },
             clock: 0,
             tokens: 0,
             easing,

@@ -67,6 +67,10 @@ pub struct EngineStart {
     /// [`FromEngine::Ready`], and the engine serves without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Adapter>,
+    /// What an earlier engine with the same model and parameters found out of batches ([`FromEngine::Ready`]): an engine
+    /// that comes back does not measure again while others answer in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_costs: Option<Vec<crate::engine::BatchCost>>,
 }
 
 /// Parameters of an engine.
@@ -124,6 +128,10 @@ pub enum FromEngine {
         info: crate::engine::Info,
         /// Milliseconds from `Start` to ready.
         load_ms: f64,
+        /// What was found out of batches, for a next engine with the same model and parameters; empty where no batch
+        /// pays. `None`: nothing that lasts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch_costs: Option<Vec<crate::engine::BatchCost>>,
     },
     /// The model cannot be served; the engine exits after this.
     Failed {
@@ -495,6 +503,7 @@ mod tests {
             digest: "d".into(),
             params: EngineParams::default(),
             adapter: None,
+            batch_costs: None,
         };
         send(a.as_fd(), &ToEngine::Start(start.clone()), &[file.as_raw_fd()]).unwrap();
         let (message, mut fds) = recv::<ToEngine>(b.as_fd()).unwrap();

@@ -8,6 +8,7 @@ use sarai_trust::Attestation;
 use sarai_trust::manifest::Role;
 use sarai_wire::adapter::AdapterOrder;
 use sarai_wire::birth::{EngineParams, EngineStart, FromEngine, ToEngine};
+use sarai_wire::engine::BatchCost;
 use sarai_wire::memory::Ease;
 
 use super::program::{End, Hold, Launch, Program, Said};
@@ -45,6 +46,8 @@ pub struct Engine {
     context: u32,
     /// What it was born with, where memory was short.
     reduced: Option<u32>,
+    /// What an engine found out of batches, and with which model. Threads and parameters stay while this process lives.
+    costs: Option<(String, Vec<BatchCost>)>,
 }
 
 impl Engine {
@@ -58,6 +61,7 @@ impl Engine {
             loaded: None,
             context: 0,
             reduced: None,
+            costs: None,
         }
     }
 }
@@ -87,6 +91,12 @@ impl Engine {
             Role::Fallback => Which::Fallback,
             Role::Primary | Role::Projector => Which::Primary,
         }
+    }
+
+    /// What is known of batches of the model `sha256`.
+    fn known_costs(&self, sha256: &str) -> Option<Vec<BatchCost>> {
+        let (of, costs) = self.costs.as_ref()?;
+        (of == sha256).then(|| costs.clone())
     }
 
     /// Its socket, bound before the model is verified: connections wait from then on. The gateway's group may
@@ -155,6 +165,7 @@ impl Program for Engine {
                 cpus: app.cores.engine.clone(),
             },
             adapter: adapter.as_ref().map(|(which, _)| which.clone()),
+            batch_costs: self.known_costs(&attestation.sha256.to_string()),
         };
         let startup = Duration::from_secs(u64::from(settings.startup_s) + attestation.size / SLOWEST_LOAD);
         let group = app.tree.as_ref().map(|tree| tree.procs(self.name)).transpose();
@@ -197,14 +208,23 @@ impl Program for Engine {
 
     fn said(&mut self, app: &App, message: FromEngine) -> Said {
         match message {
-            FromEngine::Ready { info, load_ms } => Said::Ready(format!(
-                "loaded {} in {:.1} s: context {}, {} slots, CPU variant {}",
-                info.model,
-                load_ms / 1000.0,
-                info.context,
-                info.slots,
-                info.cpu_variant
-            )),
+            FromEngine::Ready {
+                info,
+                load_ms,
+                batch_costs,
+            } => {
+                if let (Some(loaded), Some(costs)) = (&self.loaded, batch_costs) {
+                    self.costs = Some((loaded.sha256.clone(), costs));
+                }
+                Said::Ready(format!(
+                    "loaded {} in {:.1} s: context {}, {} slots, CPU variant {}",
+                    info.model,
+                    load_ms / 1000.0,
+                    info.context,
+                    info.slots,
+                    info.cpu_variant
+                ))
+            }
             FromEngine::Failed { reason, unreadable } => Said::Failed { reason, unreadable },
             FromEngine::Pong {
                 seq, queued, running, ..

@@ -197,6 +197,7 @@ impl Engine {
             digest: "ab".repeat(32),
             params,
             adapter: adapter.map(|(which, _)| which.clone()),
+            batch_costs: None,
         };
         let mut files = vec![model.as_raw_fd() as RawFd];
         files.extend(adapter.map(|(_, file)| file.as_raw_fd()));

@@ -72,6 +72,7 @@ impl Engine {
                 ..EngineParams::default()
             },
             adapter: None,
+            batch_costs: None,
         };
         let files: [RawFd; 1] = [file.as_raw_fd()];
         birth::send(birth.as_fd(), &ToEngine::Start(start), &files).unwrap();
