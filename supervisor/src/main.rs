@@ -24,7 +24,17 @@ struct Arguments {
     cgroup: Option<PathBuf>,
 }
 
+/// One heap for every thread. glibc makes one for each thread that finds the others busy, and none of them is given
+/// back: PID 1 grew by as much as a verification needs, once for each thread that had made one.
+fn keep_one_heap() {
+    // SAFETY: sets a number of the allocator, before there is a second thread.
+    let set = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
+    // It fails for parameters that the C library does not know; then there are as many heaps as before.
+    debug_assert_eq!(set, 1);
+}
+
 fn main() -> ExitCode {
+    keep_one_heap();
     // The kernel hands words of its command line to PID 1: they are not for us, and must not end us.
     if std::process::id() == 1 && sarai_supervisor::boot::early::linked() {
         sarai_supervisor::run::pid1();

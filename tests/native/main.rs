@@ -8,6 +8,7 @@ mod birth;
 mod chaos;
 mod clients;
 mod common;
+mod cuts;
 mod disk;
 mod feedback;
 mod footprint;

@@ -41,9 +41,8 @@ use crate::app::{App, Shared};
 use crate::problems::{Problems, lock};
 use clock::Look;
 use files::Files;
-use state::State;
+use state::{Ended, State};
 use stop::{Stop, Stopper};
-use walk::Ended;
 
 /// Topic of an adapter that was taken back.
 const TAKEN_BACK: &str = "night taken back";
@@ -135,7 +134,7 @@ pub struct Nights {
 }
 
 impl Nights {
-    /// What is remembered in this folder. A night that was cut off is remembered as one that failed.
+    /// What is remembered in this folder. A night that was cut off before its end is remembered as one that failed.
     #[must_use]
     pub fn open(folder: &std::path::Path, problems: &Problems) -> Self {
         let path = folder.join("training.json");
@@ -143,19 +142,7 @@ impl Nights {
         if let Some(wrong) = wrong {
             problems.set(MEMORY, wrong);
         }
-        if let Some(began) = state.running.take() {
-            let resumes = state.unfinished.is_some();
-            state.ended(Night {
-                began,
-                seconds: 0,
-                result: NightResult::Failed {
-                    reason: "go on: the machine, or the supervisor, ended in the middle of it".to_owned(),
-                    resumes,
-                },
-                examples: state.unfinished.as_ref().map(|unfinished| unfinished.examples),
-                figures: None,
-                later: None,
-            });
+        if state.found() {
             let _ = state.save(&path);
         }
         Self {
@@ -414,8 +401,30 @@ mod tests {
                 NightResult::Failed { reason, resumes: false } if reason.contains("in the middle")
             ));
         }
+        // It had come to its end: what follows from that was remembered with it.
+        let path = folder.path().join("training.json");
+        let (mut state, _) = State::load(&path);
+        state.running = Some("2026-01-03T02:00:00Z".into());
+        let applied = NightResult::Applied {
+            adapter: "night-1".into(),
+        };
+        state.decide(Ended {
+            result: applied.clone(),
+            examples: None,
+            figures: None,
+        });
+        state.save(&path).unwrap();
+        for _ in 0..2 {
+            let state = open().with(State::clone);
+            assert_eq!((state.nights.len(), state.counts.applied), (2, 1));
+            assert_eq!(state.nights[0].result, applied);
+            assert_eq!(
+                (state.running, state.decided, state.unfinished),
+                (None, None, None)
+            );
+        }
         assert!(problems.list().is_empty());
-        std::fs::write(folder.path().join("training.json"), "{").unwrap();
+        std::fs::write(path, "{").unwrap();
         open();
         assert!(problems.list()[0].contains("nights is lost"));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use sarai_trust::atomic;
-use sarai_wire::night::{Examples, NIGHTS, Night, NightCounts, NightEnd, NightResult, Sums};
+use sarai_wire::night::{Examples, GateFigures, NIGHTS, Night, NightCounts, NightEnd, NightResult, Sums};
 use serde::{Deserialize, Serialize};
 
 /// Largest file, bytes.
@@ -38,6 +38,10 @@ pub struct State {
     /// When the night that runs began, RFC 3339: found at a start, it was cut off.
     #[serde(default)]
     pub running: Option<String>,
+    /// How the night that runs ended, remembered together with what follows from it: found at a start, it was cut off
+    /// behind that.
+    #[serde(default)]
+    pub decided: Option<Ended>,
     /// A training that can go on.
     #[serde(default)]
     pub unfinished: Option<Unfinished>,
@@ -79,6 +83,20 @@ pub struct Unfinished {
     pub examples: Examples,
     /// How many nights have worked on it.
     pub nights: u32,
+}
+
+/// A night that came to its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// How.
+    pub result: NightResult,
+    /// What it learnt from.
+    #[serde(default)]
+    pub examples: Option<Examples>,
+    /// What was measured.
+    #[serde(default)]
+    pub figures: Option<GateFigures>,
 }
 
 /// An adapter that is watched.
@@ -126,6 +144,7 @@ impl Default for State {
             accepted: None,
             sequence: 0,
             running: None,
+            decided: None,
             unfinished: None,
             rejected: None,
             watched: None,
@@ -169,6 +188,37 @@ impl State {
         atomic::write(path, &text, 0o600).map_err(|e| e.to_string())
     }
 
+    /// The night that runs has come to its end, whatever becomes of its files: nothing goes on with its training.
+    pub fn decide(&mut self, ended: Ended) {
+        self.unfinished = None;
+        self.decided = Some(ended);
+    }
+
+    /// A night that was running when this was written was cut off: it failed, unless it had come to its end.
+    pub fn found(&mut self) -> bool {
+        let Some(began) = self.running.take() else {
+            return false;
+        };
+        let unfinished = self.unfinished.as_ref();
+        let ended = self.decided.take().unwrap_or_else(|| Ended {
+            result: NightResult::Failed {
+                reason: "go on: the machine, or the supervisor, ended in the middle of it".to_owned(),
+                resumes: unfinished.is_some(),
+            },
+            examples: unfinished.map(|unfinished| unfinished.examples),
+            figures: None,
+        });
+        self.ended(Night {
+            began,
+            seconds: 0,
+            result: ended.result,
+            examples: ended.examples,
+            figures: ended.figures,
+            later: None,
+        });
+        true
+    }
+
     /// Remembers a night that has ended.
     pub fn ended(&mut self, mut night: Night) {
         if night.result.end() == NightEnd::Applied {
@@ -190,7 +240,7 @@ impl State {
             }
         };
         *count = count.saturating_add(1);
-        self.running = None;
+        (self.running, self.decided) = (None, None);
         self.nights.insert(0, night);
         self.nights.truncate(NIGHTS);
     }
@@ -244,7 +294,7 @@ fn cut(reason: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sarai_wire::night::{GateFigures, Likelihood, Measured};
+    use sarai_wire::night::{Likelihood, Measured};
 
     fn date(text: &str) -> Date {
         text.parse().unwrap()
@@ -301,6 +351,11 @@ mod tests {
                 },
                 at: "2026-01-02T02:00:00Z".into(),
                 nights: 1,
+            }),
+            decided: Some(Ended {
+                result: NightResult::Applied { adapter: "a".into() },
+                examples: Some(Examples::default()),
+                figures: None,
             }),
             rejected: Some(("ef".repeat(32), "2026-01-01T02:00:00Z".into())),
             watched: Some(Watched {

@@ -302,13 +302,17 @@ impl Running<'_> {
                 self.startup = None;
                 self.app.board.state(TRAINER, ServiceState::Ready);
                 self.app.logs.say(&format!(
-                    "{TRAINER}: {} numbers to learn from {} examples ({} held out, {} cut, {} left out) in {} steps{}",
+                    "{TRAINER}: {} numbers to learn from {} examples ({} held out, {} cut, {} left out) in {} steps{}{}",
                     prepared.parameters,
                     prepared.examples,
                     prepared.held_out,
                     prepared.cut,
                     prepared.dropped,
                     prepared.steps,
+                    match prepared.anchors {
+                        0 => String::new(),
+                        tokens => format!(", held to the base at {tokens} tokens"),
+                    },
                     match prepared.resumed {
                         0 => String::new(),
                         step => format!(", going on from step {step}"),

@@ -15,7 +15,7 @@ use sarai_wire::training::Outcome;
 
 use super::files::Files;
 use super::jobs::{self, Training};
-use super::state::{Unfinished, Watched};
+use super::state::{Ended, Unfinished, Watched};
 use super::stop::Stop;
 use super::watch::LEAST_ANSWERS;
 use super::{Trigger, gate, remember};
@@ -39,16 +39,6 @@ const MEASURE_SLACK: Duration = Duration::from_secs(60);
 const MOST_NIGHTS: u32 = 3;
 /// Free bytes of the disk below which nothing is begun.
 pub(crate) const RESERVE: u64 = 64 * 1024 * 1024;
-
-/// A night that came to its end.
-pub struct Ended {
-    /// How.
-    pub result: NightResult,
-    /// What it learnt from.
-    pub examples: Option<Examples>,
-    /// What was measured.
-    pub figures: Option<GateFigures>,
-}
 
 /// What a night works on.
 struct Work {
@@ -99,27 +89,34 @@ pub async fn walk(app: &App, trigger: Trigger, began: Timestamp, stop: &mut Stop
     let name = name(app, began);
     let decided = gate::decide(&app.config.training.margins, &figures);
     app.logs.say(&format!("night: {}", gate::shown(&figures)));
-    let result = match decided {
-        Ok(()) => apply(app, &work, name, &outcome, began, &figures).await?,
-        Err(reason) => {
-            drop_candidate(app, &outcome).await;
-            let figures = format!("{reason} ({})", gate::shown(&figures));
-            adapters::reject(app, work.files.adapter()?, name.clone(), figures).await?;
-            let began = began.to_string();
-            remember(app, move |state| state.rejected = Some((fingerprint, began))).await?;
-            NightResult::Rejected {
-                adapter: name,
-                reason,
-            }
-        }
-    };
-    // Whatever becomes of the files, this training is over.
-    remember(app, |state| state.unfinished = None).await?;
-    Ok(Ended {
+    let ended = |result| Ended {
         result,
         examples: Some(work.unfinished.examples),
         figures: Some(figures),
-    })
+    };
+    let adapter = name.clone();
+    match decided {
+        Ok(()) => {
+            let ended = ended(NightResult::Applied { adapter });
+            apply(app, &work, name.clone(), &outcome, began, ended.clone()).await?;
+            app.logs
+                .say(&format!("night: {name} is in use: {}", gate::shown(&figures)));
+            Ok(ended)
+        }
+        Err(reason) => {
+            drop_candidate(app, &outcome).await;
+            let why = format!("{reason} ({})", gate::shown(&figures));
+            adapters::reject(app, work.files.adapter()?, name, why).await?;
+            let ended = ended(NightResult::Rejected { adapter, reason });
+            let (began, decided) = (began.to_string(), ended.clone());
+            remember(app, move |state| {
+                state.rejected = Some((fingerprint, began));
+                state.decide(decided);
+            })
+            .await?;
+            Ok(ended)
+        }
+    }
 }
 
 /// Free bytes of the disk.
@@ -399,8 +396,8 @@ async fn apply(
     name: String,
     outcome: &Outcome,
     began: Timestamp,
-    figures: &GateFigures,
-) -> Result<NightResult, String> {
+    ended: Ended,
+) -> Result<(), String> {
     let sequence = app.night.with(|state| state.sequence) + 1;
     let label = Label {
         name: name.clone(),
@@ -427,12 +424,11 @@ async fn apply(
         state.since = Some(at);
         state.rejected = None;
         state.watched = Some(Watched { before, ..watched });
+        state.decide(ended);
     })
     .await?;
     app.problems.clear(super::TAKEN_BACK);
-    app.logs
-        .say(&format!("night: {name} is in use: {}", gate::shown(figures)));
-    Ok(NightResult::Applied { adapter: name })
+    Ok(())
 }
 
 /// Its adapter's version: what is measured is already called what it will be.
