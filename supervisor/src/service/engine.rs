@@ -213,7 +213,10 @@ impl Program for Engine {
                 load_ms,
                 batch_costs,
             } => {
-                if let (Some(loaded), Some(costs)) = (&self.loaded, batch_costs) {
+                // The first that measured: one that was told gives back what fits its own batches.
+                if let (Some(loaded), Some(costs)) = (&self.loaded, batch_costs)
+                    && self.known_costs(&loaded.sha256).is_none()
+                {
                     self.costs = Some((loaded.sha256.clone(), costs));
                 }
                 Said::Ready(format!(
