@@ -106,6 +106,8 @@ fn blow(signal: Signal) -> Option<String> {
         Some(format!("signal {signal}").as_str())
     );
     assert_eq!(a.zombies().unwrap(), []);
+    // What batches cost was not measured again while others answered on the same cores.
+    assert!(a.log().contains("(known from before)"), "{}", a.log());
     told
 }
 

@@ -72,8 +72,13 @@ fn trainer(model: &mut LoraModel, parameters: &[f32], tokens: &[u32], alone: Opt
     loss.nll / loss.tokens as f64
 }
 
+/// How much more a token alone may differ than the mean of all. llama.cpp rounds activations to eight bits, and its kernels
+/// for each kind of CPU in another order: of the real model's tokens, one was 0.20 off with the kernels for Zen 4, where the
+/// mean of 3.45 was off by 0.12 %.
+const ALONE: f64 = 20.0;
+
 /// Asserts that llama.cpp and the trainer are as surprised, in the mean within a part of it and by some tokens alone
-/// within ten times that; with an adapter and without. What the adapter changes must be ten times what they differ by.
+/// within [`ALONE`] times that; with an adapter and without. What the adapter changes must be ten times what they differ by.
 fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) {
     let base = Arc::new(Base::map(file).unwrap());
     let mut lora = LoraModel::new(&base, LoraConfig::default(), 2).unwrap();
@@ -102,7 +107,7 @@ fn compare(what: &str, file: &File, tokens: &[u32], strength: f32, within: f64) 
             let ours = trainer(&mut lora, &parameters, tokens, Some(at));
             let theirs = theirs[at - 1];
             assert!(
-                (ours - theirs).abs() < 10.0 * within * mean,
+                (ours - theirs).abs() < ALONE * within * mean,
                 "{what} {at}: {ours} {theirs}"
             );
         }
