@@ -20,8 +20,9 @@ SARAI_DEPENDENCIES += host-clang
 endif
 
 SARAI_TARGET_KEY = $(subst -,_,$(call UPPERCASE,$(RUSTC_TARGET_NAME)))
-# Where it was built must not be in the bytes.
-SARAI_NO_PATHS = -ffile-prefix-map=$(BASE_DIR)=.
+# Where it was built must not be in the bytes. ggml is told a folder of the build to look for backends in; the engine
+# names its own.
+SARAI_NO_PATHS = -ffile-prefix-map=$(BASE_DIR)=. -UGGML_BACKEND_DIR
 
 # llama.cpp comes by cmake and bindgen; ggml is optimised as far as the compiler can, whatever the system is.
 SARAI_CARGO_ENV = \
