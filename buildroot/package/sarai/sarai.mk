@@ -21,7 +21,7 @@ endif
 
 SARAI_TARGET_KEY = $(subst -,_,$(call UPPERCASE,$(RUSTC_TARGET_NAME)))
 # Where it was built must not be in the bytes. ggml is told a folder of the build to look for backends in; the engine
-# names its own.
+# names its own. Libraries are linked without a search path: cmake only blanks it out when it installs them, as long as it was.
 SARAI_NO_PATHS = -ffile-prefix-map=$(BASE_DIR)=. -UGGML_BACKEND_DIR
 
 # llama.cpp comes by cmake and bindgen; ggml is optimised as far as the compiler can, whatever the system is.
@@ -34,6 +34,7 @@ SARAI_CARGO_ENV = \
 	CMAKE_CXX_FLAGS="$(TARGET_CXXFLAGS) $(SARAI_NO_PATHS)" \
 	CMAKE_C_FLAGS_RELEASE="-O3 -DNDEBUG" \
 	CMAKE_CXX_FLAGS_RELEASE="-O3 -DNDEBUG" \
+	CMAKE_SKIP_RPATH=ON \
 	CMAKE_BUILD_PARALLEL_LEVEL=$(PARALLEL_JOBS) \
 	CFLAGS="$(TARGET_CFLAGS) $(SARAI_NO_PATHS)" \
 	CXXFLAGS="$(TARGET_CXXFLAGS) $(SARAI_NO_PATHS)" \
