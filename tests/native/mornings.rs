@@ -11,12 +11,13 @@ use sarai_tests::gguf::{Flaw, Tiny};
 use sarai_tests::model::{self, Artifact};
 use sarai_tests::tree;
 use sarai_wire::adapter::Standing;
-use sarai_wire::control::ServiceState;
 use sarai_wire::night::{Judgments, NightResult, NightStage, Sums};
 use serde_json::{Value, json};
 
 use crate::common::{primary_answers, short};
-use crate::nights::{SHORT, adapter_of, adapters, four, judge, last, left, run, status, teach, wait_stage};
+use crate::nights::{
+    SHORT, adapter_of, adapters, four, judge, last, left, run, started_again, status, teach, wait_stage,
+};
 
 /// From a judgment to what the supervisor makes of it: the gateway tells every few seconds.
 const HEARD: Duration = Duration::from_secs(120);
@@ -58,14 +59,6 @@ fn models(folder: &Path, flaw: Option<Flaw>) -> Result<[Artifact; 2]> {
     .write(&path)?;
     let primary = Artifact::new("primary", "made-up-primary", &path, 2048)?;
     Ok([primary, model::tiny("fallback")?])
-}
-
-fn started_again(a: &mut Appliance) {
-    a.start().unwrap();
-    a.wait_status("every service to be ready", READY, |status| {
-        status.ready && status.services.iter().all(|s| s.state == ServiceState::Ready)
-    })
-    .unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sarai_tests::appliance::{Appliance, READY};
 use sarai_tests::client::Client;
 use sarai_tests::{process, tree};
 use sarai_wire::adapter::{AdapterStatus, Standing};
-use sarai_wire::control::ServiceState;
+use sarai_wire::control::{ServiceState, Status};
 use sarai_wire::night::{Night, NightResult, NightStage, TrainingStatus};
 use serde_json::{Value, json};
 
@@ -42,6 +42,15 @@ pub fn adapters(a: &Appliance) -> Result<Vec<AdapterStatus>> {
     Ok(serde_json::from_str(
         &a.sarai_ok(&["adapters", "list", "--json"])?,
     )?)
+}
+
+/// Starts it, and waits until every service is ready.
+pub fn started_again(a: &mut Appliance) -> Status {
+    a.start().unwrap();
+    a.wait_status("every service to be ready", READY, |status| {
+        status.ready && status.services.iter().all(|s| s.state == ServiceState::Ready)
+    })
+    .unwrap()
 }
 
 /// Runs a night to its end, and gives what it says besides.
@@ -214,11 +223,7 @@ fn a_night_learns_from_feedback_and_its_adapter_is_put_to_use_or_rejected_or_ski
     a.stop(Duration::from_secs(30)).unwrap();
     a.write_settings(&SHORT.replace("gain = 0.0", "gain = 0.9"))
         .unwrap();
-    a.start().unwrap();
-    a.wait_status("every service to be ready", READY, |status| {
-        status.ready && status.services.iter().all(|s| s.state == ServiceState::Ready)
-    })
-    .unwrap();
+    started_again(&mut a);
     teach(&clients, 1, 12).unwrap();
     let (night, _) = run(&a).unwrap();
     let NightResult::Rejected {

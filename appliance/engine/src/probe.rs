@@ -31,7 +31,7 @@ const GIVEN: &str = "SARAI_ENGINE_BATCH_COSTS";
 const INEXACT: &str = "inexact";
 
 /// What was found out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Findings {
     /// Whether a sequence can forget its end. Recurrent and hybrid models cannot.
     pub forgets: bool,
@@ -40,10 +40,9 @@ pub struct Findings {
 }
 
 /// What was found out of batches.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Batches {
     /// Nothing: the model cannot take tokens back, or the machine was too slow to measure it.
-    #[default]
     Unmeasured,
     /// Tokens do not come out of a batch bit for bit as they come out one by one. Some kernels add up in another order,
     /// and then a near tie may be decided otherwise.
